@@ -1,0 +1,218 @@
+"""The launcher: one small single-threaded process that clones the init of every sandbox and outlives none of them.
+
+Guarantees: it ends when the host process ends, however that happens, and takes every sandbox and cgroup along. Does
+not: run untrusted code, read untrusted bytes, or decide anything about policy. May be called by: the interpreter that
+kavach.launcher.client starts (`python -I -S`), with an empty environment.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import select
+import time
+
+import _socket
+
+from kavach.launcher import canary, init, wire
+from kavach.linux import confine, mounts, namespaces, uapi
+
+NAMESPACES = (b"user", b"pid", b"mnt", b"ipc", b"uts", b"net", b"cgroup")
+_LINGER_S = 1.0  # how long the removal of cgroups is retried after the last process was killed
+
+
+def main(channel_fd: int, host_pid: int) -> None:
+    """Serve the host at the other end of `channel_fd` until it has gone; never returns."""
+    gc.disable()  # a collection would write to every page that the children share
+    host = namespaces.open_pidfd(host_pid)
+    if os.getppid() != host_pid:
+        os._exit(0)  # the host ended before it could be watched
+    confine.close_all_but((0, 1, 2, channel_fd, host))
+    os.chdir("/")
+    confine.reset_signals()
+    namespaces.adopt_orphans()
+    _Launcher(_socket.socket(fileno=channel_fd), host).serve()
+
+
+class _Launcher:
+    def __init__(self, channel: _socket.socket, host: int) -> None:
+        self._channel = channel
+        self._host = host
+        self._poll = select.epoll()
+        self._poll.register(channel.fileno(), select.EPOLLIN)
+        self._poll.register(host, select.EPOLLIN)
+        self._inits: dict[int, tuple[int, tuple[bytes, ...]]] = {}
+
+    def serve(self) -> None:
+        """Answer requests and reap inits until the host has gone."""
+        outside = canary.attempt(((canary.FINAL, b"ptrace", b"ptrace"), (canary.FINAL, b"add_key", b"add_key")), 2)
+        wire.send(self._channel, (b"hello", tuple(outside)))
+        while True:
+            for handle, _ in self._poll.poll():
+                if handle == self._host:
+                    self._end()
+                elif handle == self._channel.fileno():
+                    self._answer()
+                else:
+                    self._forget(handle)
+
+    def _answer(self) -> None:
+        try:
+            message, descriptors, _ = wire.receive(self._channel)
+        except (EOFError, OSError):
+            self._end()
+        channel = _socket.socket(fileno=descriptors.pop(0))
+        try:
+            self._create(channel, descriptors, *message[1:])
+        except OSError as error:
+            _refuse(channel, b"clone", error)
+        finally:
+            channel.close()
+            wire.close_all(descriptors)
+
+    def _create(
+        self,
+        channel: _socket.socket,
+        descriptors: list[int],
+        flags: int,
+        maps: tuple[bytes, bytes, int],
+        sources: tuple[tuple[bytes, int, int], ...],
+        plan: tuple[object, ...],
+        joins: tuple[bytes, ...],
+        folders: tuple[bytes, ...],
+    ) -> None:
+        trees: list[int] = []
+        ready, start = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            try:
+                _open_trees(trees, sources, maps)
+            except OSError as error:
+                _refuse(channel, b"open_trees", error)
+                return
+            pid = namespaces.clone(flags, descriptors[0] if descriptors else -1)
+            if pid == 0:
+                _become_init(channel, ready, trees, plan)
+            self._admit(channel, start, pid, maps, joins, folders)
+        finally:
+            wire.close_all(trees)
+            ready.close()
+            start.close()
+
+    def _admit(
+        self,
+        channel: _socket.socket,
+        start: _socket.socket,
+        pid: int,
+        maps: tuple[bytes, bytes, int],
+        joins: tuple[bytes, ...],
+        folders: tuple[bytes, ...],
+    ) -> None:
+        pidfd = namespaces.open_pidfd(pid)
+        self._inits[pidfd] = (pid, folders)
+        self._poll.register(pidfd, select.EPOLLIN)
+        stage = b"cgroup"
+        try:
+            for path in joins:
+                _write(path, b"%d" % pid)
+            stage = b"id_maps"
+            uid_map, gid_map, deny = maps
+            if uid_map:
+                namespaces.write_id_maps(pid, uid_map, gid_map, deny_setgroups=bool(deny))
+            # ORDER: init is still dumpable and has done nothing; later its namespaces could not be read.
+            inodes = tuple(os.stat(b"/proc/%d/ns/%s" % (pid, name)).st_ino for name in NAMESPACES)
+        except OSError as error:
+            os.kill(pid, uapi.SIGKILL)
+            _refuse(channel, stage, error)
+            return
+        wire.send(channel, (b"made", pid, inodes), (pidfd,))
+        start.send(b"m")
+
+    def _forget(self, pidfd: int) -> None:
+        pid, _ = self._inits.pop(pidfd)
+        os.waitpid(pid, 0)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+
+    def _end(self) -> None:
+        """Kill every init, wait until each is gone with all its processes, remove the cgroups, end."""
+        for pid, _ in self._inits.values():
+            os.kill(pid, uapi.SIGKILL)
+        init.kill_descendants(os.getpid())
+        for pid, _ in self._inits.values():
+            os.waitpid(pid, 0)
+        for _, folders in self._inits.values():
+            for folder in folders:
+                _remove(folder)
+        os._exit(0)
+
+
+def _open_trees(trees: list[int], sources: tuple[tuple[bytes, int, int], ...], maps: tuple[bytes, bytes, int]) -> None:
+    """Open each (path, attributes, owned) source; an owned one shows the caller's files as the command's own."""
+    userns = -1
+    try:
+        for source, attributes, owned in sources:
+            if owned and userns < 0:
+                userns = _owner_namespace(maps)
+            trees.append(mounts.open_tree(source, attributes, userns_fd=userns if owned else -1))
+    finally:
+        if userns >= 0:
+            os.close(userns)
+
+
+def _owner_namespace(maps: tuple[bytes, bytes, int]) -> int:
+    """Return a user namespace that maps this process's ids to those of the command (the last line of the maps)."""
+    uid_map, gid_map = (b"%d %s 1" % (own, lines.split(b"\n")[-1].split()[1]) for own, lines in zip((os.getuid(), os.getgid()), maps[:2], strict=True))
+    ready, start = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    pid = namespaces.clone(uapi.CLONE_NEWUSER)
+    if pid == 0:
+        start.close()
+        ready.recv(1)
+        os._exit(0)
+    try:
+        namespaces.write_id_maps(pid, uid_map, gid_map, deny_setgroups=False)
+        return os.open(b"/proc/%d/ns/user" % pid, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        start.close()
+        ready.close()
+        os.waitpid(pid, 0)
+
+
+def _become_init(channel: _socket.socket, ready: _socket.socket, trees: list[int], plan: tuple[object, ...]) -> None:
+    """In the clone: keep three kinds of descriptors, wait for the ids, go on as init; never returns."""
+    confine.close_all_but((channel.fileno(), ready.fileno(), *trees))
+    try:
+        if ready.recv(1) == b"m":
+            ready.close()
+            init.run(channel, trees, plan)
+    finally:
+        os._exit(1)
+
+
+def _refuse(channel: _socket.socket, stage: bytes, error: OSError) -> None:
+    try:
+        wire.send(channel, (b"refused", stage, error.errno or errno.EIO))
+    except OSError:
+        return  # the host no longer waits
+
+
+def _write(path: bytes, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, content)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: bytes) -> None:
+    """Remove a cgroup and those below it; a group stays busy for a moment after its last process was killed."""
+    deadline = time.monotonic() + _LINGER_S
+    while True:
+        try:
+            for below, _, _ in os.walk(folder, topdown=False):
+                os.rmdir(below)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.005)
