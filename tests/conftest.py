@@ -123,7 +123,6 @@ FEATURES: dict[str, Callable[[], int]] = {
     "git": lambda: _runs("git", "--version"),
     "node": lambda: _runs("node", "--version"),
     "node-new": lambda: _runs(str(_lab_folder() / NODE_NEW), "--version"),
-    "lint-imports": lambda: _runs(sys.executable, "-c", "import importlinter"),
 }
 MARKERS = ("root", "plain", "landlock", "seccomp", "userns", "vm", "vectors", "cgroup1", "cgroup2")
 

@@ -465,6 +465,13 @@ def test_keyring_is_asked_for_service_and_user(monkeypatch):
         CredentialProxy().read("k", FromKeyring("other", "me"))
 
 
+def test_misshapen_source_is_refused_when_it_is_registered(proxy):
+    with pytest.raises(ConfigError, match=r"\$\.variable: expected a variable's name") as caught:
+        proxy.register("k", FromEnv(VALUE))
+    assert VALUE not in str(caught.value)
+    assert proxy.names == ("api_key",)
+
+
 def test_forgotten_name_is_unknown_and_may_be_registered_again(proxy):
     with pytest.raises(CredentialError, match="already"):
         proxy.register("api_key", "new")
@@ -502,6 +509,17 @@ def test_kernel_without_noexec_seal_is_served_and_another_refusal_is_reported(
     else:
         with pytest.raises(CredentialError, match="Too many open files"):
             deliver([SecretRef("api_key", Stdin())], proxy)
+
+
+def test_descriptor_that_cannot_be_sealed_is_closed(monkeypatch, proxy):
+    def fail(fd):
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(delivery, "_seal", fail)
+    before = open_fds()
+    with pytest.raises(CredentialError, match="no sealed memory for a secret: busy"):
+        deliver([SecretRef("api_key", Stdin())], proxy)
+    assert open_fds() == before
 
 
 def test_format_with_a_width_shows_no_value():

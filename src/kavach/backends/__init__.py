@@ -1,1 +1,133 @@
+"""The one dispatch table from a wall's name to the class that builds it, third parties' walls included.
 
+Guarantees: an unknown or absent wall is `BackendUnavailable`, never another wall. Does not: build. May be called by:
+kavach.sandbox, kavach.doctor.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from kavach.errors import BackendUnavailable, ConfigError, KavachError
+from kavach.model.backend import Backend
+
+if TYPE_CHECKING:
+    from kavach.backends.base import Probe, Wall
+    from kavach.model.config import SandboxConfig
+    from kavach.model.policy import SandboxPolicy
+
+ENTRY_POINTS = "kavach.backends"
+#: Imported when asked for, so that `import kavach` stays small and works on every platform.
+_OWN = {"process": "kavach.backends.process:ProcessWall", "noop": "kavach.backends.noop:UnsafeNoop"}
+
+
+def create_backend(config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str) -> Wall:
+    """Return a wall that is not built yet.
+
+    Raises:
+        BackendUnavailable: no wall has that name, or it does not exist in this installation.
+    """
+    if config.inner_backend is not None or config.layers is not None:
+        raise BackendUnavailable("nested walls (inner_backend, layers) are not part of this version", backend="composite")
+    wall: Wall = load_backend(config.backend)(config, policy, sandbox_id)
+    return wall
+
+
+def load_backend(name: str) -> type:
+    """Return the class of the wall of that name.
+
+    Raises:
+        BackendUnavailable: there is none; says which there are.
+    """
+    word = name.lower()
+    target = _OWN.get(word)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        found: type = getattr(import_module(module), attribute)
+        return found
+    point = third_party().get(word)
+    if point is not None:
+        loaded: type = point.load()  # type: ignore[attr-defined]
+        return loaded
+    known = Backend.parse(name)  # raises for a name that is no wall at all
+    raise BackendUnavailable(
+        f"the {known} wall is not part of this version",
+        backend=known.value,
+        missing=(f"the {known} backend",),
+        hint=f"walls that exist here: {', '.join(names())}",
+    )
+
+
+@functools.cache
+def third_party() -> dict[str, object]:
+    """Return the entry points by which other distributions add walls; a name of our own cannot be taken over."""
+    from importlib.metadata import entry_points
+
+    return {point.name.lower(): point for point in entry_points(group=ENTRY_POINTS) if point.name.lower() not in {wall.value for wall in Backend}}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the walls that exist in this installation."""
+    return (*_OWN, *sorted(third_party()))
+
+
+def resolve_best(policy: SandboxPolicy) -> tuple[str, Probe]:
+    """Return the strongest wall that was seen to start here, and its probe; never noop.
+
+    Raises:
+        BackendUnavailable: none starts; says each wall's reason.
+    """
+    probes = [probe(name, policy) for name in names() if name != "noop"]
+    started = [one for one in probes if one.available]
+    if not started:
+        reasons = "; ".join(f"{one.backend}: {', '.join(one.reasons)}" for one in probes)
+        raise BackendUnavailable(f"no wall starts here: {reasons}", backend="auto", missing=[reason for one in probes for reason in one.missing])
+    best = max(started, key=lambda one: one.score or 0)
+    return best.backend, best
+
+
+def resolve_min_strength(policy: SandboxPolicy, score: int) -> str | None:
+    """Return the weakest wall whose observed strength is at least `score`, None if there is none; never noop.
+
+    Raises:
+        ConfigError: the score is not 0 to 100.
+    """
+    if isinstance(score, bool) or not isinstance(score, int) or not 0 <= score <= 100:
+        raise ConfigError(f"score: expected an int from 0 to 100, got {score!r}", key="score")
+    probes = [probe(name, policy) for name in names() if name != "noop"]
+    enough = [one for one in probes if one.available and (one.score or 0) >= score]
+    return min(enough, key=lambda one: one.score or 0).backend if enough else None
+
+
+@functools.lru_cache(maxsize=32)
+def probe(name: str, policy: SandboxPolicy) -> Probe:
+    """Run the wall once, with `true` inside, and return what was seen; cached for this process."""
+    from kavach import __version__
+    from kavach.backends.base import Probe
+    from kavach.model.command import make_command
+    from kavach.model.config import SandboxConfig
+    from kavach.policy.strength import score_enforcement
+
+    try:
+        wall: Wall = load_backend(name)(SandboxConfig(backend=name, policy=policy), policy, "probe")
+        try:
+            wall.build()
+            seen: list[int] = []
+            run = wall.start(
+                make_command(["true"], timeout_ms=10_000),
+                injection=None,
+                check=lambda rows: seen.append(int(score_enforcement(rows))),
+                stdin=None,
+                on_chunk=None,
+            )
+            from kavach.launcher.pump import drive
+
+            drive(run)
+            return Probe(name, name != "noop", __version__, seen[0], (), ())
+        finally:
+            wall.destroy()
+    except KavachError as error:
+        missing = getattr(error, "control", None) or getattr(error, "missing", None) or ()
+        return Probe(name, False, "", None, (str(error),), (missing,) if isinstance(missing, str) else tuple(missing))

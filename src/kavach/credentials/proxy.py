@@ -141,7 +141,7 @@ class CredentialProxy:
 def _closed(value: str | bytes | Source | Callback) -> SecretValue | Source | Callback:
     """Return what may be kept: a checked source, a callable, or the value where nothing can print it."""
     if isinstance(value, FromEnv | FromFile | FromCommand | FromKeyring):
-        check(value, path=f"${type(value).__name__}")
+        check(value)
         return value
     if callable(value):
         return value

@@ -26,9 +26,14 @@ class Wall:
         self.channel = channel
         self.trees = trees
         self.ruleset = -1
-        self.root_device = -1
+        self.devices: set[int] = set()  # file systems of our own, on which mount points may be made
         self.folder = -1
         self.witnesses: list[_socket.socket] = []
+
+
+def adopt_orphans(wall: Wall) -> None:
+    """Be the parent of what commands leave behind, where no PID namespace makes init that."""
+    namespaces.adopt_orphans()
 
 
 def die_with_launcher(wall: Wall) -> None:
@@ -70,7 +75,7 @@ def new_root(wall: Wall, options: bytes) -> None:
     # ORDER: trees and proc were opened before; from here on no path resolves through the host's root.
     mounts.mount(b"kavach", b"/tmp", b"tmpfs", uapi.MS_NOSUID | uapi.MS_NODEV, options)
     mounts.pivot(b"/tmp")
-    wall.root_device = os.stat(b"/").st_dev
+    wall.devices.add(os.stat(b"/").st_dev)
 
 
 def folders(wall: Wall, rows: tuple[tuple[bytes, int], ...]) -> None:
@@ -97,7 +102,7 @@ def files(wall: Wall, rows: tuple[tuple[bytes, int, bytes], ...]) -> None:
 
 
 def attach(wall: Wall, rows: tuple[tuple[int, bytes], ...]) -> None:
-    """Attach opened trees as (index, target), making the target where it lies on the new root."""
+    """Attach opened trees as (index, target), making the target where it lies on a file system of ours."""
     for index, target in rows:
         tree = wall.trees[index]
         _ensure(wall, target, folder=mounts.is_folder(tree))
@@ -114,7 +119,7 @@ def _ensure(wall: Wall, target: bytes, *, folder: bool) -> None:
         parent = os.path.dirname(target)
         _ensure(wall, parent, folder=True)
         # SECURITY: a mount point made in a bound host folder would stay there after the sandbox.
-        if os.stat(parent).st_dev != wall.root_device:
+        if os.stat(parent).st_dev not in wall.devices:
             raise OSError(errno.ENOENT, "mount point does not exist in a shown folder") from None
         if folder:
             os.mkdir(target, 0o755)
@@ -130,6 +135,7 @@ def mount_new(wall: Wall, kind: bytes, target: bytes, flags: int, options: bytes
     """Mount a new tmpfs or devpts at `target`."""
     _ensure(wall, target, folder=True)
     mounts.mount(b"kavach", target, kind, flags, options)
+    wall.devices.add(os.stat(target).st_dev)
 
 
 def mask(wall: Wall, targets: tuple[bytes, ...]) -> None:
@@ -266,6 +272,7 @@ def filter_init(wall: Wall, program: bytes) -> None:
 
 
 STEPS = {
+    b"adopt_orphans": adopt_orphans,
     b"die_with_launcher": die_with_launcher,
     b"take_ids": take_ids,
     b"leave_keyring": leave_keyring,

@@ -42,6 +42,7 @@ class Request(NamedTuple):
     plan: tuple[object, ...]
     joins: tuple[bytes, ...] = ()
     folders: tuple[bytes, ...] = ()
+    scratch: tuple[bytes, ...] = ()
     cgroup_fd: int = -1
 
 
@@ -94,7 +95,7 @@ class Launcher:
         mine, theirs = _channel_pair()
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
-            body = (b"create", request.flags, request.maps, request.sources, request.plan, request.joins, request.folders)
+            body = (b"create", request.flags, request.maps, request.sources, request.plan, request.joins, request.folders, request.scratch)
             try:
                 with self._lock:
                     wire.send(self._channel, body, sent)

@@ -241,7 +241,9 @@ class Group:
 
         Needed where init runs under another host id than the host process. It then may move processes
         between the leaves of its own sandbox, through the descriptors it is given: the folders are not
-        visible inside.
+        visible inside. Init must not have a cgroup namespace of its own: under the mount option
+        nsdelegate, systemd's default, a clone into a group outside of that namespace is ENOENT. Commands
+        unshare theirs once they are in their leaf.
 
         Raises:
             LaunchError: the owner cannot be changed.

@@ -133,7 +133,7 @@ class _Server:
             except ProcessLookupError:
                 return
         else:
-            kill_descendants(os.getpid())
+            killdescendants(os.getpid())
 
     def _end(self) -> None:
         self._kill_all()
@@ -152,14 +152,14 @@ def _report(channel: _socket.socket, status: int, usage: object) -> None:
         channel.close()
 
 
-def kill_descendants(root: int) -> None:
+def killdescendants(root: int) -> None:
     """Kill every descendant of `root` and reap its own children, until a look finds none.
 
     Without a PID namespace there is no atomic way: the processes are stopped first, so that none forks unseen.
     """
     for number in (uapi.SIGSTOP, uapi.SIGKILL):
         seen: set[int] = set()
-        while fresh := [pid for pid in _descendants(root) if pid not in seen]:
+        while fresh := [pid for pid in descendants(root) if pid not in seen]:
             for pid in fresh:
                 seen.add(pid)
                 try:
@@ -168,7 +168,8 @@ def kill_descendants(root: int) -> None:
                     continue
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
+    """Return every process below `root`, as this PID namespace numbers them."""
     found = []
     pending = [root]
     while pending:

@@ -51,6 +51,11 @@ class Stream:
         """Whether bytes came that were not kept."""
         return self.total > self._kept
 
+    @property
+    def dropped(self) -> int:
+        """How many bytes came that were not kept."""
+        return self.total - self._kept
+
     def content(self) -> bytes:
         """Return what was kept."""
         return b"".join(self._parts)

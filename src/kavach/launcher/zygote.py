@@ -16,7 +16,7 @@ import time
 import _socket
 
 from kavach.launcher import canary, init, wire
-from kavach.linux import confine, mounts, namespaces, uapi
+from kavach.linux import confine, mounts, namespaces, trees, uapi
 
 NAMESPACES = (b"user", b"pid", b"mnt", b"ipc", b"uts", b"net", b"cgroup")
 _LINGER_S = 1.0  # how long the removal of cgroups is retried after the last process was killed
@@ -42,7 +42,7 @@ class _Launcher:
         self._poll = select.epoll()
         self._poll.register(channel.fileno(), select.EPOLLIN)
         self._poll.register(host, select.EPOLLIN)
-        self._inits: dict[int, tuple[int, tuple[bytes, ...]]] = {}
+        self._inits: dict[int, tuple[int, tuple[bytes, ...], tuple[bytes, ...]]] = {}
 
     def serve(self) -> None:
         """Answer requests and reap inits until the host has gone."""
@@ -81,21 +81,25 @@ class _Launcher:
         plan: tuple[object, ...],
         joins: tuple[bytes, ...],
         folders: tuple[bytes, ...],
+        scratch: tuple[bytes, ...],
     ) -> None:
-        trees: list[int] = []
+        opened: list[int] = []
+        tasks: list[int] = []
         ready, start = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             try:
-                _open_trees(trees, sources, maps)
+                _open_trees(opened, sources, maps)
             except OSError as error:
                 _refuse(channel, b"open_trees", error)
                 return
+            tasks = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in joins]
             pid = namespaces.clone(flags, descriptors[0] if descriptors else -1)
             if pid == 0:
-                _become_init(channel, ready, trees, plan)
-            self._admit(channel, start, pid, maps, joins, folders)
+                _become_init(channel, ready, tasks, opened, plan)
+            self._admit(channel, start, pid, maps, (folders, scratch))
         finally:
-            wire.close_all(trees)
+            wire.close_all(tasks)
+            wire.close_all(opened)
             ready.close()
             start.close()
 
@@ -105,17 +109,13 @@ class _Launcher:
         start: _socket.socket,
         pid: int,
         maps: tuple[bytes, bytes, int],
-        joins: tuple[bytes, ...],
-        folders: tuple[bytes, ...],
+        litter: tuple[tuple[bytes, ...], tuple[bytes, ...]],
     ) -> None:
         pidfd = namespaces.open_pidfd(pid)
-        self._inits[pidfd] = (pid, folders)
+        self._inits[pidfd] = (pid, *litter)
         self._poll.register(pidfd, select.EPOLLIN)
-        stage = b"cgroup"
+        stage = b"id_maps"
         try:
-            for path in joins:
-                _write(path, b"%d" % pid)
-            stage = b"id_maps"
             uid_map, gid_map, deny = maps
             if uid_map:
                 namespaces.write_id_maps(pid, uid_map, gid_map, deny_setgroups=bool(deny))
@@ -129,32 +129,34 @@ class _Launcher:
         start.send(b"m")
 
     def _forget(self, pidfd: int) -> None:
-        pid, _ = self._inits.pop(pidfd)
+        pid, _, _ = self._inits.pop(pidfd)
         os.waitpid(pid, 0)
         self._poll.unregister(pidfd)
         os.close(pidfd)
 
     def _end(self) -> None:
         """Kill every init, wait until each is gone with all its processes, remove the cgroups, end."""
-        for pid, _ in self._inits.values():
+        for pid, _, _ in self._inits.values():
             os.kill(pid, uapi.SIGKILL)
         init.kill_descendants(os.getpid())
-        for pid, _ in self._inits.values():
+        for pid, _, _ in self._inits.values():
             os.waitpid(pid, 0)
-        for _, folders in self._inits.values():
+        for _, folders, scratch in self._inits.values():
             for folder in folders:
                 _remove(folder)
+            for folder in scratch:
+                trees.remove_tree(folder)
         os._exit(0)
 
 
-def _open_trees(trees: list[int], sources: tuple[tuple[bytes, int, int], ...], maps: tuple[bytes, bytes, int]) -> None:
+def _open_trees(opened: list[int], sources: tuple[tuple[bytes, int, int], ...], maps: tuple[bytes, bytes, int]) -> None:
     """Open each (path, attributes, owned) source; an owned one shows the caller's files as the command's own."""
     userns = -1
     try:
         for source, attributes, owned in sources:
             if owned and userns < 0:
                 userns = _owner_namespace(maps)
-            trees.append(mounts.open_tree(source, attributes, userns_fd=userns if owned else -1))
+            opened.append(mounts.open_tree(source, attributes, userns_fd=userns if owned else -1))
     finally:
         if userns >= 0:
             os.close(userns)
@@ -178,13 +180,22 @@ def _owner_namespace(maps: tuple[bytes, bytes, int]) -> int:
         os.waitpid(pid, 0)
 
 
-def _become_init(channel: _socket.socket, ready: _socket.socket, trees: list[int], plan: tuple[object, ...]) -> None:
-    """In the clone: keep three kinds of descriptors, wait for the ids, go on as init; never returns."""
-    confine.close_all_but((channel.fileno(), ready.fileno(), *trees))
+def _become_init(
+    channel: _socket.socket, ready: _socket.socket, tasks: list[int], opened: list[int], plan: tuple[object, ...]
+) -> None:
+    """In the clone: join the v1 groups, wait for the ids, go on as init; never returns."""
+    try:
+        for handle in tasks:
+            # "0" into `tasks` is this thread itself, and costs no grace period as another's pid would.
+            os.write(handle, b"0")
+    except OSError as error:
+        _refuse(channel, b"cgroup", error)
+        os._exit(1)
+    confine.close_all_but((channel.fileno(), ready.fileno(), *opened))
     try:
         if ready.recv(1) == b"m":
             ready.close()
-            init.run(channel, trees, plan)
+            init.run(channel, opened, plan)
     finally:
         os._exit(1)
 
@@ -194,14 +205,6 @@ def _refuse(channel: _socket.socket, stage: bytes, error: OSError) -> None:
         wire.send(channel, (b"refused", stage, error.errno or errno.EIO))
     except OSError:
         return  # the host no longer waits
-
-
-def _write(path: bytes, content: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(handle, content)
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: bytes) -> None:

@@ -1,9 +1,10 @@
 """Classic BPF: an assembler, a disassembler and an interpreter, all pure.
 
 Guarantees: a program that `Assembler.assemble` returns is one that the kernel's checker accepts (at most 4096
-instructions, forward jumps within the program, aligned loads, a return at the end), with jumps longer than 255
-instructions made long. The interpreter answers as the kernel would for the instructions that seccomp filters use.
-Does not: know system calls, load anything into the kernel (seccomp.py does). May be called by: anything.
+instructions, forward jumps within the program, aligned loads, a return at the end), with jumps longer than
+255 instructions made long. The interpreter answers as the kernel would for the instructions that seccomp
+filters use. Does not: know system calls, load anything into the kernel (seccomp.py does). May be called by:
+anything.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ JGE = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 JSET = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 RET = 0x06  # BPF_RET | BPF_K
 
-# linux/seccomp.h struct seccomp_data, 3.5; the low word of an argument comes first on a little-endian machine.
+# linux/seccomp.h struct seccomp_data, 3.5; the low word of an argument comes first on a little-endian
+# machine.
 OFFSET_NR = 0
 OFFSET_ARCH = 4
 OFFSET_IP = 8
@@ -35,8 +37,8 @@ _INSTRUCTION = struct.Struct("=HBBI")
 class Assembler:
     """Collects instructions and labels, front to back, and makes the bytes of `struct sock_filter[]`.
 
-    A jump target is the name of a label that is placed later, or None for the next instruction. Jumps go forward
-    only, as in the kernel.
+    A jump target is the name of a label that is placed later, or None for the next instruction. Jumps go
+    forward only, as in the kernel.
     """
 
     def __init__(self) -> None:
@@ -78,8 +80,8 @@ class Assembler:
         """Return the program.
 
         Raises:
-            ValueError: a label is missing, placed twice or behind its jump; the program does not end in a return
-                or is longer than the kernel takes.
+            ValueError: a label is missing, placed twice or behind its jump; the program does not end in a
+                return or is longer than the kernel takes.
         """
         # Jumps go forward only, so assembling from the end knows every target's distance: no second pass.
         out: list[tuple[int, int, int, int]] = []
@@ -143,9 +145,8 @@ def _conditional(
         out.append(stone)
         moved = at[far]
         at = [len(out) if place == moved else place for place in at]
-    for name, place in zip((yes, no), at, strict=True):
-        if name is not None:
-            places[name] = place  # a stepping stone serves the jumps before it too
+    # A stepping stone serves the jumps before it too.
+    places.update({name: place for name, place in zip((yes, no), at, strict=True) if name is not None})
     return (code, len(out) - at[0], len(out) - at[1], value)
 
 

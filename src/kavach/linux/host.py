@@ -2,10 +2,8 @@
 
 Guarantees: every reader takes the folder that stands for "/", so a host can be described by a folder of
 files; an unreadable file is an absent answer (None, "" or an empty tuple), never an exception. Does not:
-judge (doctor does), write, fork, or confine the caller. The one attempt that would change a process,
-`enter_namespaces`, runs in a victim that the caller's runner starts (`attempt_namespaces`). May be called by:
-doctor and the backends' probes, in the host process; `enter_namespaces` and `mount_fresh_proc` in the victim
-alone.
+judge (doctor does), write, start a process, or confine the caller; `host_attempt` tries what only an attempt
+can tell. May be called by: doctor and the backends' probes, in the host process.
 """
 
 from __future__ import annotations
@@ -14,11 +12,7 @@ import errno
 import os
 import sys
 
-from kavach.linux import landlock, libc, mounts, uapi
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from kavach.linux import landlock, libc, uapi
 
 SYS_SECCOMP = 317 if uapi.IS_X86_64 else 277  # asm/unistd_64.h, asm-generic/unistd.h; 3.17
 SECCOMP_GET_ACTION_AVAIL = 2  # linux/seccomp.h; 4.14
@@ -39,15 +33,6 @@ _HARMLESS_CALLS = (
 # Folders that the kernel itself provides to be mounted on: a mount there hides nothing of /proc (fs/proc).
 _PROC_MOUNT_POINTS = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd", "/proc/fs/nfs")
 _GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the build date that gVisor's kernel always shows
-
-_VICTIM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from kavach.linux import host; "
-    "sys.stdout.write('%s %d' % host.enter_namespaces(sys.argv[1]))"
-)
-_PROC_VICTIM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from kavach.linux import host;
-    sys.exit(host.mount_fresh_proc())"
-)
 
 
 def read_text(path: str, root: str = "/") -> str:
@@ -167,8 +152,8 @@ def security_modules(root: str = "/") -> tuple[str, ...]:
 
 
 def available_calls() -> dict[str, str]:
-    """Return for each newer call that the wall likes: "present", "absent" or "refused" (by an outer
-    filter).""" found = {}
+    """Return each newer call that the wall likes as "present", "absent" or "refused" (by an outer filter)."""
+    found = {}
     for name, number, arguments in _HARMLESS_CALLS:
         try:
             libc.syscall(number, *arguments)
@@ -205,7 +190,8 @@ def container_kind(root: str = "/") -> str:
     """Return the manager whose container this is ("docker", "podman", "kubernetes", "lxc", ...), or ""."""
     if _exists("/var/run/secrets/kubernetes.io", root):
         return "kubernetes"
-    if _exists("/.dockerenv", root):
+    # A disk made from an image keeps the marker file; only a container has its hosts file mounted in.
+    if _exists("/.dockerenv", root) and any(line[1] == "/etc/hosts" for line in _mount_lines(root)):
         return "docker"
     if _exists("/run/.containerenv", root):
         return "podman"
@@ -243,8 +229,8 @@ def _unescape(path: str) -> str:
 
 
 def masked_proc_paths(root: str = "/") -> tuple[str, ...]:
-    """Return what is mounted over parts of /proc; while any is, a user namespace may not mount a fresh
-    one.""" points = [point for _root, point, _options, _kind, _super in _mount_lines(root)]
+    """Return what is mounted over parts of /proc; any such mount forbids a user namespace a fresh /proc."""
+    points = [point for _root, point, _options, _kind, _super in _mount_lines(root)]
     return tuple(p for p in points if p.startswith("/proc/") and p not in _PROC_MOUNT_POINTS)
 
 
@@ -265,8 +251,9 @@ def cgroup_state(root: str = "/") -> dict[str, object]:
     controllers = tuple(read_text(folder + "/cgroup.controllers", root).split()) if folder else ()
     needed = ("", "/cgroup.procs", "/cgroup.subtree_control")
     writable = [
-        name for name, mount in sorted(v1.items()) if _is_writable(_own_folder(mount, own.get(name, "/"),
-        root), root)
+        name
+        for name, mount in sorted(v1.items())
+        if _is_writable(_own_folder(mount, own.get(name, "/"), root), root)
     ]
     return {
         "layout": layout,
@@ -314,28 +301,30 @@ def _is_writable(path: str, root: str) -> bool:
 
 
 def core_pattern(root: str = "/") -> str:
-    """Return where core dumps go; a leading "|" names a program that the kernel runs, as root, on the
-    host.""" return read_text("/proc/sys/kernel/core_pattern", root)
+    """Return where core dumps go; a leading "|" names a program that the kernel runs as root on the host."""
+    return read_text("/proc/sys/kernel/core_pattern", root)
 
 
 def devices(root: str = "/") -> dict[str, tuple[str, ...]]:
-    """Return the accelerator nodes present, by family: nvidia, dri, kfd, accel; families without nodes are
-    left out.""" top = [f"/dev/{name}" for name in _names("/dev", root)]
+    """Return the accelerator nodes present by family (nvidia, dri, kfd, accel), without empty families."""
+    top = [f"/dev/{name}" for name in _names("/dev", root)]
     found = {
         "nvidia": [n for n in top if n.startswith("/dev/nvidia") and not os.path.isdir(_below(root, n))]
         + [f"/dev/nvidia-caps/{name}" for name in _names("/dev/nvidia-caps", root)],
-        "dri": [f"/dev/dri/{name}" for name in _names("/dev/dri", root) if name.startswith(("card",
-        "render"))], "kfd": [n for n in top if n == "/dev/kfd"],
+        "dri": [
+            f"/dev/dri/{name}" for name in _names("/dev/dri", root) if name.startswith(("card", "render"))
+        ],
+        "kfd": [n for n in top if n == "/dev/kfd"],
         "accel": [f"/dev/accel/{name}" for name in _names("/dev/accel", root)],
     }
     return {family: tuple(nodes) for family, nodes in found.items() if nodes}
 
 
 def kvm_state(root: str = "/") -> dict[str, bool]:
-    """Return hints on KVM: present, accessible, hardware flag, and `pvm` (stock guest kernels do not boot
-    there).
+    """Return hints on KVM: present, accessible, hardware (vmx or svm), pvm.
 
-    Hints only: /dev/kvm can be there and useless, so a wall that needs it boots something with a deadline.
+    Hints only: /dev/kvm can be there and useless (with `pvm`, stock guest kernels do not boot), so a wall
+    that needs it boots something with a deadline.
     """
     flags = ""
     for line in read_text("/proc/cpuinfo", root).splitlines():
@@ -348,85 +337,3 @@ def kvm_state(root: str = "/") -> dict[str, bool]:
         "hardware": " vmx " in flags or " svm " in flags,
         "pvm": _exists("/sys/module/kvm_pvm", root),
     }
-
-
-def attempt_namespaces(run: Callable[[list[str]], tuple[int, bytes]]) -> tuple[str, int]:
-    """Return the stage at which a real attempt at all namespaces failed and its errno; ("", 0) when it stood.
-
-    Args:
-        run: starts a program, waits for its end and returns (return code, stdout). The attempt ends with it.
-
-    Returns:
-        One of "unshare_user", "id_map", "unshare_rest", "mount", "fresh_proc" with an errno, or ("", 0);
-        ("victim", 0) when the victim itself did not run.
-    """
-    package_folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    returncode, output = run([sys.executable, "-I", "-S", "-c", _VICTIM, package_folder])
-    stage, _, code = output.decode("ascii", "replace").rpartition(" ")
-    if returncode != 0 or not code.isdigit():
-        return "victim", 0
-    return stage, int(code)
-
-
-def enter_namespaces(package_folder: str) -> tuple[str, int]:
-    """Try user, then all other namespaces, a tmpfs and a fresh /proc; return (failed stage, errno) or ("",
-    0).
-
-    SECURITY: for a victim process only: it leaves the caller inside the new namespaces.
-
-    Args:
-        package_folder: where a second victim, inside the PID namespace, imports kavach from.
-    """
-    uid, gid = os.geteuid(), os.getegid()
-    others = (
-        uapi.CLONE_NEWNS
-        | uapi.CLONE_NEWPID
-        | uapi.CLONE_NEWNET
-        | uapi.CLONE_NEWIPC
-        | uapi.CLONE_NEWUTS
-        | uapi.CLONE_NEWCGROUP
-    )
-    stages = (
-        ("unshare_user", lambda: libc.syscall(uapi.SYS_UNSHARE, uapi.CLONE_NEWUSER)),
-        ("id_map", lambda: _map_ids(uid, gid)),
-        ("unshare_rest", lambda: libc.syscall(uapi.SYS_UNSHARE, others)),
-        ("mount", _mount_something),
-        ("fresh_proc", lambda: _try_fresh_proc(package_folder)),
-    )
-    for stage, act in stages:
-        try:
-            act()
-        except OSError as error:
-            return stage, error.errno or 0
-    return "", 0
-
-
-def _map_ids(uid: int, gid: int) -> None:
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
-
-
-def _mount_something() -> None:
-    mounts.make_private()
-    mounts.mount(b"kavach-probe", b"/tmp", b"tmpfs", uapi.MS_NOSUID | uapi.MS_NODEV, b"size=4k")
-
-
-def _try_fresh_proc(package_folder: str) -> None:
-    """Mount /proc from inside the new PID namespace, which only a child of this victim is in."""
-    argv = [sys.executable, "-I", "-S", "-c", _PROC_VICTIM, package_folder]
-    status = os.waitpid(os.posix_spawn(sys.executable, argv, {}), 0)[1]
-    code = os.waitstatus_to_exitcode(status)
-    if code > 0:
-        raise OSError(code, os.strerror(code))
-    if code < 0:
-        raise OSError(errno.ECHILD, "the probe inside the PID namespace was killed")
-
-
-def mount_fresh_proc() -> int:
-    """Mount a new /proc over the old one; return 0 or the errno. For the victim inside a PID namespace
-    only.""" try:
-        mounts.mount(b"proc", b"/proc", b"proc", uapi.MS_NOSUID | uapi.MS_NODEV | uapi.MS_NOEXEC, b"")
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0

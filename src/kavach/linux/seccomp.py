@@ -1,8 +1,8 @@
 """Installs a finished seccomp filter on the calling thread.
 
-Guarantees: when `install` returns, the filter is in force for this thread and all it will start. Does not: build
-filters (seccomp_filter.py), judge them, set no_new_privs (the step before, confine.py) or cover threads that already
-run. May be called by: the launcher's child, and tests' victims. Runs inside the jail.
+Guarantees: when `install` returns, the filter is in force for this thread and all it will start. Does not:
+build filters (seccomp_filter.py), judge them, set no_new_privs (the step before, confine.py) or cover threads
+that already run. May be called by: the launcher's child, and tests' victims. Runs inside the jail.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def install(program: bytes, flags: int = 0) -> int:
         flags: SECCOMP_FILTER_FLAG_ bits; TSYNC is refused, the jail has one thread.
 
     Raises:
-        OSError: the kernel refused. EACCES: no_new_privs is not set; EINVAL: the program is not valid or the kernel
-            does not know a flag; EBUSY: the chain has a listener already.
+        OSError: the kernel refused. EACCES: no_new_privs is not set; EINVAL: the program is not valid or the
+            kernel does not know a flag; EBUSY: the chain has a listener already.
         ValueError: the program is empty, not whole instructions or too long; or flags ask for TSYNC.
     """
     if not program or len(program) % _FILTER_BYTES or len(program) // _FILTER_BYTES > 4096:

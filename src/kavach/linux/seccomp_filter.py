@@ -1,19 +1,20 @@
 """Plain decisions -> the bytes of a seccomp filter. Pure.
 
 Guarantees: every filter checks the architecture first, answers a foreign one, an x32 number and every number
-without a decision with ENOSYS, and reads only the bits of an argument that the decision's mask names. Calls with one answer
-are found by a balanced binary search over ranges of numbers, using only instructions that the kernel's own cache
-of constant answers understands (5.11), so that an unconditional allow costs nothing after the first look.
-Does not: know profiles or names (policy/seccomp_rules.py), install anything (seccomp.py). May be called by: anything.
+without a decision with ENOSYS, and reads only the bits of an argument that the decision's mask names. Calls
+with one answer are found by a balanced binary search over ranges of numbers, using only instructions that the
+kernel's own cache of constant answers understands (5.11), so that an unconditional allow costs nothing after
+the first look. Does not: know profiles or names (policy/seccomp_rules.py), install anything (seccomp.py). May
+be called by: anything.
 """
 
 from __future__ import annotations
 
 from kavach.linux import bpf
 
-# A decision about one number: an action, or (clauses, action on a match, action otherwise). A clause is a tuple of
-# comparisons that must all hold; one clause that holds is a match. A comparison is (argument, mask, operator,
-# value): (register & mask) OPERATOR value, unsigned, operator one of eq ne lt le gt ge.
+# A decision about one number: an action, or (clauses, action on a match, action otherwise). A clause is a
+# tuple of comparisons that must all hold; one clause that holds is a match. A comparison is (argument, mask,
+# operator, value): (register & mask) OPERATOR value, unsigned, operator one of eq ne lt le gt ge.
 Comparison = tuple[int, int, str, int]
 Clauses = tuple[tuple[Comparison, ...], ...]
 Decision = int | tuple[Clauses, int, int]
@@ -24,8 +25,8 @@ SECCOMP_RET_USER_NOTIF = 0x7FC00000  # linux/seccomp.h, 5.0
 SECCOMP_RET_ERRNO = 0x00050000  # linux/seccomp.h, 3.5
 ENOSYS = 38  # asm-generic/errno.h
 
-# SECURITY: a foreign architecture (int 0x80, a 32-bit program) gets ENOSYS, as on a kernel built without it: the
-# call does not happen, nothing is killed, and a program that only probes goes on.
+# SECURITY: a foreign architecture (int 0x80, a 32-bit program) gets ENOSYS, as on a kernel built without it:
+# the call does not happen, nothing is killed, and a program that only probes goes on.
 REFUSE_UNKNOWN = SECCOMP_RET_ERRNO | ENOSYS
 
 _WORD = 0xFFFFFFFF

@@ -1,8 +1,8 @@
 """Names, numbers and argument widths of system calls on the architectures that Kavach knows.
 
-Guarantees: numbers and widths as in the kernel headers named in the generated tables. Does not: say whether the
-running kernel has a call. May be called by: anything but the code inside the jail, which needs numbers only and has
-its few in uapi.
+Guarantees: numbers and widths as in the kernel headers named in the generated tables. Does not: say whether
+the running kernel has a call. May be called by: anything but the code inside the jail, which needs numbers
+only and has its few in uapi.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def argument_count(call: str) -> int:
 def argument_mask(call: str, index: int) -> int:
     """Return the bits of the argument's register that the kernel reads: 16, 32 or 64 of them.
 
-    SECURITY: comparing more than these lets a caller hide a forbidden value behind high bits that the kernel then
+    SECURITY: comparing more than these lets a caller hide a forbidden value behind high bits that the kernel
+        then
     throws away (trap 32, CVE-2019-10063).
 
     Raises:

@@ -65,8 +65,7 @@ class Filesystem(Model, frozen=True, kw_only=True):
     Args:
         rootfs: `host` = a read-only view of the host, or an absolute folder, or an image reference.
         view: how much of the host the view shows: `all`; `system` = programs, libraries and filtered
-        settings,
-            without homes, keys and sockets; `allow` = system libraries and interpreters only.
+            settings, without homes, keys and sockets; `allow` = system libraries and interpreters only.
         read: shown beside the view, for reading.
         write: shown beside the view, for reading and changing.
         execute: shown beside the view, for reading and running.
@@ -119,20 +118,17 @@ class Seccomp(Model, frozen=True, kw_only=True):
     Args:
         profiles: the names whose intersection is allowed; None = no filter. Never empty.
         custom_files: absolute paths of profile files, for `custom`; read when the policy is lowered.
-        custom_rules: the texts of profiles (JSON), for `custom`.
         refuse_wx: no memory may be writable and executable at once (breaks just-in-time compilers).
     """
 
     profiles: tuple[SeccompProfile, ...] | None = (SeccompProfile.BASIC,)
     custom_files: tuple[str, ...] = ()
-    custom_rules: tuple[str, ...] = ()
     refuse_wx: bool = False
 
     def __post_init__(self) -> None:
         force = msgspec.structs.force_setattr
         force(self, "profiles", _profiles(self.profiles))
-        for name in ("custom_files", "custom_rules"):
-            force(self, name, _sorted_texts(getattr(self, name)))
+        force(self, "custom_files", _sorted_texts(self.custom_files))
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield an empty list of profiles, and `custom` without a profile or the other way round."""
@@ -142,12 +138,11 @@ class Seccomp(Model, frozen=True, kw_only=True):
                 yield f".custom_files[{index}]", found
         if self.profiles is not None and not self.profiles:
             yield ".profiles", "expected None (no filter) or at least one profile, got none"
-        brought = bool(self.custom_files or self.custom_rules)
         named = SeccompProfile.CUSTOM in (self.profiles or ())
-        if named and not brought:
-            yield ".profiles", "expected custom_files or custom_rules beside the profile 'custom'"
-        if brought and not named:
-            yield ".profiles", "expected the profile 'custom' because there are custom files or rules"
+        if named and not self.custom_files:
+            yield ".custom_files", "expected the profile's file beside the profile 'custom', got none"
+        if self.custom_files and not named:
+            yield ".profiles", "expected the profile 'custom' because there are custom files"
 
 
 class ResourceLimits(Model, frozen=True, kw_only=True):

@@ -120,7 +120,6 @@ class SandboxPolicy(Model, frozen=True, kw_only=True, metaclass=_PolicyType):
             profile: str | None = "basic",
             profiles: Iterable[str] | None = (),
             custom_files: Iterable[str] = (),
-            custom_rules: Iterable[str] = (),
             refuse_wx: bool = False,
             mode: Literal["none", "allow", "host"] = "none",
             rules: Iterable[str] = (),
@@ -202,6 +201,24 @@ class SandboxPolicy(Model, frozen=True, kw_only=True, metaclass=_PolicyType):
         from kavach.policy.profiles import load_profile
 
         return load_profile(path)
+
+    @classmethod
+    def resolve(cls, given: SandboxPolicy | str | os.PathLike[str]) -> SandboxPolicy:
+        """Return the policy that a configuration names, validated: itself, a preset, or a profile file.
+
+        Args:
+            given: a policy; a preset's name in any case; or a file, known by a `/`, `.toml` or `.json` in it.
+
+        Raises:
+            ConfigError: it is none of these, or the file is wrong.
+            PolicyError: it contradicts itself.
+        """
+        if isinstance(given, SandboxPolicy):
+            check(given, path="$.policy")
+            return given
+        if not isinstance(given, str) or "/" in given or given.endswith((".toml", ".json")):
+            return cls.from_file(given)
+        return cls.from_preset(given)
 
     def replace(self, **keywords: Any) -> SandboxPolicy:  # noqa: ANN401 - typed by the class
         """Return this policy with other values, validated as a whole.

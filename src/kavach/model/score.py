@@ -6,7 +6,7 @@ May be used by: everybody.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -55,7 +55,7 @@ class StrengthScore(int):
 
     rows: tuple[ScoreRow, ...]
 
-    def __new__(cls, value: int, rows: Iterable[ScoreRow] = ()) -> StrengthScore:
+    def __new__(cls, value: int, rows: Iterable[ScoreRow] = ()) -> Self:
         """Return the score; see the class."""
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
             raise ValueError(f"expected a strength from 0 to 100, got {value!r}")

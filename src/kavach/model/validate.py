@@ -9,6 +9,7 @@ or `PolicyError` where the values are right and contradict one another.
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -219,17 +220,15 @@ def _union(shape: shapes.UnionType) -> _Rule:
     def inside(value: object, path: str) -> Problem | None:
         return next(rule for rule in rules if rule.fits(value)).find(value, path)
 
-    return _Rule(
-        " or ".join(rule.name for rule in rules),
-        lambda value: any(rule.fits(value) for rule in rules),
-        inside,
-    )
+    name = " or ".join(rule.name for rule in rules if rule.name != "None")
+    return _Rule(name, lambda value: any(rule.fits(value) for rule in rules), inside)
 
 
 def _instance(shape: shapes.EnumType | shapes.CustomType) -> _Rule:
     cls = shape.cls
-    members = ", ".join(repr(member.value) for member in cls) if isinstance(shape, shapes.EnumType) else ""
-    name = f"one of {members}" if members else cls.__name__
+    name = cls.__name__
+    if issubclass(cls, enum.Enum):
+        name = "one of " + ", ".join(repr(member.value) for member in cls)
     return _Rule(name, lambda value: isinstance(value, cls))
 
 

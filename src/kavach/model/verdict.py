@@ -35,19 +35,26 @@ class Severity(enum.StrEnum):
         return _SEVERITIES.index(self.value)
 
     def __lt__(self, other: object) -> bool:
-        return self.rank < other.rank if isinstance(other, Severity) else NotImplemented
+        return self.rank < _severity(other).rank
 
     def __le__(self, other: object) -> bool:
-        return self.rank <= other.rank if isinstance(other, Severity) else NotImplemented
+        return self.rank <= _severity(other).rank
 
     def __gt__(self, other: object) -> bool:
-        return self.rank > other.rank if isinstance(other, Severity) else NotImplemented
+        return self.rank > _severity(other).rank
 
     def __ge__(self, other: object) -> bool:
-        return self.rank >= other.rank if isinstance(other, Severity) else NotImplemented
+        return self.rank >= _severity(other).rank
 
 
 _SEVERITIES = [severity.value for severity in Severity]
+
+
+def _severity(other: object) -> Severity:
+    # SECURITY: NotImplemented would let str compare by letters, where "critical" comes before "low".
+    if not isinstance(other, Severity):
+        raise TypeError(f"expected a Severity to compare with, got {type(other).__name__}")
+    return other
 
 
 class Verdict(enum.StrEnum):
@@ -69,19 +76,26 @@ class Verdict(enum.StrEnum):
         return self in {Verdict.PASS, Verdict.WARN, Verdict.NOT_SCANNED}
 
     def __lt__(self, other: object) -> bool:
-        return _before(self, other) if isinstance(other, Verdict) else NotImplemented
+        return _before(self, _verdict(other))
 
     def __le__(self, other: object) -> bool:
-        return _before(self, other) or _same(self, other) if isinstance(other, Verdict) else NotImplemented
+        return _before(self, _verdict(other)) or _same(self, _verdict(other))
 
     def __gt__(self, other: object) -> bool:
-        return _before(other, self) if isinstance(other, Verdict) else NotImplemented
+        return _before(_verdict(other), self)
 
     def __ge__(self, other: object) -> bool:
-        return _before(other, self) or _same(self, other) if isinstance(other, Verdict) else NotImplemented
+        return _before(_verdict(other), self) or _same(self, _verdict(other))
 
 
 _VERDICTS = [verdict.value for verdict in Verdict if verdict is not Verdict.NOT_SCANNED]
+
+
+def _verdict(other: object) -> Verdict:
+    # SECURITY: as for severities; "block" comes before "pass" by letters.
+    if not isinstance(other, Verdict):
+        raise TypeError(f"expected a Verdict to compare with, got {type(other).__name__}")
+    return other
 
 
 def _before(a: Verdict, b: Verdict) -> bool:

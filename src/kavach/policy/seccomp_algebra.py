@@ -1,8 +1,9 @@
 """What a set of seccomp rules allows, and exact operations on it. Pure.
 
-Guarantees: `intersect` allows a call with given arguments exactly when both sides do; `widen` exactly when either
-does. A set of rules is kept as, per call, a tuple of clauses (any may hold) of comparisons (all must hold), which is
-closed under both. Does not: know numbers, architectures or files. May be called by: kavach.policy.
+Guarantees: `intersect` allows a call with given arguments exactly when both sides do; `widen` exactly when
+either does. A set of rules is kept as, per call, a tuple of clauses (any may hold) of comparisons (all must
+hold), which is closed under both. Does not: know numbers, architectures or files. May be called by:
+kavach.policy.
 """
 
 from __future__ import annotations

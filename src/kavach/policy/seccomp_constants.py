@@ -1,7 +1,7 @@
 """Names of constants that a seccomp profile file may write instead of numbers.
 
-Guarantees: values as in the headers named beside each group, equal on x86-64 and aarch64. Does not: know which
-argument a constant belongs to. May be called by: seccomp_profile.py.
+Guarantees: values as in the headers named beside each group, equal on x86-64 and aarch64. Does not: know
+which argument a constant belongs to. May be called by: seccomp_profile.py.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """OCI runtime-spec `linux.seccomp` <-> rules.
 
-Guarantees: what is read never allows more than the document does, and is under Kavach's floor like any profile; what
-is written allows exactly what the rules allow, also under runc, which takes two tests of one argument as
-alternatives: each rule written tests an argument at most once, by masks where the kernel reads fewer than 64 bits.
-Where the two forms differ otherwise, a note says so; nothing is dropped in silence. Does not: read files, or choose a
-runtime. May be called by: backends, policy, cli.
+Guarantees: what is read never allows more than the document does, and is under Kavach's floor like any
+profile; what is written allows exactly what the rules allow, also under runc, which takes two tests of one
+argument as alternatives: each rule written tests an argument at most once, by masks where the kernel reads
+fewer than 64 bits. Where the two forms differ otherwise, a note says so; nothing is dropped in silence. Does
+not: read files, or choose a runtime. May be called by: backends, policy, cli.
 
-The superset that Docker and Podman ship (`includes` and `excludes` by capability, architecture and kernel) is read
-too, as for a container without capabilities on a kernel that is new enough.
+The superset that Docker and Podman ship (`includes` and `excludes` by capability, architecture and kernel) is
+read too, as for a container without capabilities on a kernel that is new enough.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _is_allowing(action: str, notes: set[str]) -> bool:
 
 
 def _applies(entry: _Syscall, arch: str) -> bool:
-    """Return whether an entry holds in a container without capabilities on this architecture and a new kernel."""
+    """Return whether an entry holds without capabilities, on this architecture and on a new kernel."""
     ours = _ARCHES[arch][1]
     if entry.includes.caps or (entry.includes.arches and ours not in entry.includes.arches):
         return False
@@ -184,7 +184,7 @@ def _read_args(call: str, args: list[_Arg]) -> Clauses:
 
 
 def write_oci(rules: SeccompRules, arch: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the `linux.seccomp` object that allows exactly what the rules allow, and notes on what differs else.
+    """Return the `linux.seccomp` object that allows exactly what the rules allow, and notes.
 
     Args:
         rules: what is allowed, options applied.
@@ -203,10 +203,11 @@ def write_oci(rules: SeccompRules, arch: str) -> tuple[dict[str, Any], tuple[str
     known = syscalls.numbers(arch)
     for rule in rules.calls:
         if rule.call in known:
-            entries += _write_call(rule, rules, notes)
+            entries += _write_call(rule, notes)
     plain = sorted(rule.call for rule in rules.calls if rule.call in known and rule.clauses == ALWAYS)
     listed = {rule.call for rule in rules.calls}
-    # A default of ENOSYS keeps numbers that are newer than the table unknown; what exists is listed with its errno.
+    # A default of ENOSYS keeps numbers that are newer than the table unknown; what exists is listed with its
+    # errno.
     rest = sorted(call for call in known if call not in listed)
     if rules.default_allow:
         plain = sorted({*plain, *rest})
@@ -227,7 +228,7 @@ def _refusal(names: list[str], errno: int, args: list[dict[str, Any]]) -> dict[s
     return entry | {"args": args} if args else entry
 
 
-def _write_call(rule: CallRule, rules: SeccompRules, notes: list[str]) -> list[dict[str, Any]]:
+def _write_call(rule: CallRule, notes: list[str]) -> list[dict[str, Any]]:
     """Return the entries of one call that is not plainly allowed."""
     if rule.clauses == ALWAYS:
         return []
@@ -245,7 +246,7 @@ def _write_call(rule: CallRule, rules: SeccompRules, notes: list[str]) -> list[d
 
 
 def _write_clause(call: str, clause: Clause) -> list[list[dict[str, Any]]]:
-    """Return lists of tests, each with at most one per argument, of which exactly those hold that the clause means."""
+    """Return lists of tests, at most one per argument each; one list holds exactly when the clause does."""
     per_argument = []
     for index in sorted({one.arg for one in clause}):
         pairs = [(0, 0)]
@@ -287,10 +288,11 @@ def _pairs(one: Compare, mask: int) -> list[tuple[int, int]]:
 def _split(
     mask: int, value: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return pairs for (register & mask) below, equal to and above the value, by its highest bit that differs."""
+    """Return pairs for (register & mask) below, equal to and above the value."""
     below: list[tuple[int, int]] = []
     above: list[tuple[int, int]] = []
-    high = 0  # bits of the mask above the current one, where register and value agree
+    # By the highest bit in which they differ; `high` holds the bits of the mask above the current one.
+    high = 0
     for bit in (1 << at for at in range(63, -1, -1)):
         prefix = (high, value & high)
         if not mask & bit:

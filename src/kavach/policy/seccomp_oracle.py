@@ -1,8 +1,9 @@
 """Says what rules answer to one call, and why, without compiling them. Pure.
 
-Guarantees: reads an argument as the kernel does, by the C type in the prototypes table, and shares no code with the
-compiler, so that each checks the other (a property test compares them on random calls). Does not: know options or
-extra calls of a compiled filter (apply the options first), run anything. May be called by: policy learn, --why, tests.
+Guarantees: reads an argument as the kernel does, by the C type in the prototypes table, and shares no code
+with the compiler, so that each checks the other (a property test compares them on random calls). Does not:
+know options or extra calls of a compiled filter (apply the options first), run anything. May be called by:
+policy learn, --why, tests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TESTS = {
 
 
 class CallVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The answer to one call: its name where the table has it, what it gets, and the reasons the profile gives."""
+    """The answer to one call: its name where the table has it, its errno, and the profile's reasons."""
 
     call: str | None
     allowed: bool

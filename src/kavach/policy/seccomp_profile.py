@@ -1,18 +1,19 @@
 """Seccomp profile files (TOML) -> rules.
 
 Guarantees: a file is read whole or refused with a ConfigError that names the place; an unknown profile, call,
-constant, operator or argument is never skipped. What any file yields is intersected with the floor of `options.toml`,
-so no profile can open what guards the sandbox's init (traps 1 and 27) or what no filter can check (io_uring, clone3).
-Does not: compile or install. May be called by: kavach.policy and what is above it.
+constant, operator or argument is never skipped. What any file yields is intersected with the floor of
+`options.toml`, so no profile can open what guards the sandbox's init (traps 1 and 27) or what no filter can
+check (io_uring, clone3). Does not: compile or install. May be called by: kavach.policy and what is above it.
 
-A file holds `name`, `summary`, either `default = "allow" | "deny"` or `extends = "<built-in>"`, and any number of
+A file holds `name`, `summary`, either `default = "allow" | "deny"` or `extends = "<built-in>"`, and any
+number of
 
     [[allow]]  why, calls, when     the calls are allowed (also) when all comparisons of `when` hold
     [[deny]]   why, calls, when, errno     they are refused when all hold; without `when`, always
 
-Within a file the allows are applied first, the denies after them; a file that extends another starts from its result.
-A comparison is { arg, op, value, mask }: op is eq ne lt le gt ge in not_in, value a number, the name of a constant
-or names joined by "|" (a list for in and not_in).
+Within a file the allows are applied first, the denies after them; a file that extends another starts from its
+result. A comparison is { arg, op, value, mask }: op is eq ne lt le gt ge in not_in, value a number, the name
+of a constant or names joined by "|" (a list for in and not_in).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import functools
 import os
 import tomllib
 from itertools import product
+from math import prod
 from typing import Any, Literal
 
 import msgspec
@@ -32,6 +34,7 @@ from kavach.policy.seccomp_algebra import (
     ENOSYS,
     EPERM,
     FULL,
+    MAX_CLAUSES,
     NEVER,
     CallRule,
     Clauses,
@@ -114,15 +117,10 @@ def load_overlays() -> dict[str, SeccompRules]:
     """Return the floor and the options, by name, from `options.toml`."""
     return {
         name: _rules(
-            {"name": name, "default": "allow", **table} if "deny" in table else _wide(name, table),
-            "options.toml",
+            {"name": name, "default": "allow" if "deny" in table else "deny", **table}, "options.toml"
         )
         for name, table in _read(os.path.join(_FOLDER, "options.toml")).items()
     }
-
-
-def _wide(name: str, table: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "default": "deny", **table}
 
 
 def _with_floor(rules: SeccompRules) -> SeccompRules:
@@ -156,15 +154,14 @@ def _rules(document: dict[str, Any], source: str) -> SeccompRules:
         raise ConfigError(
             "a seccomp profile has either `default` or `extends`", key="$.default", source=source
         )
-    start = (
-        load_profile(file.extends)
-        if file.extends
-        else SeccompRules(name="", default_allow=file.default == "allow")
-    )
+    start = SeccompRules(name=file.name, default_allow=file.default == "allow")
+    if file.extends is not None:
+        start = load_profile(file.extends)
     calls = start.by_call()
-    for number, entry in enumerate([*file.allow, *file.deny]):
-        kind = "allow" if number < len(file.allow) else "deny"
-        place = f"$.{kind}[{number if kind == 'allow' else number - len(file.allow)}]"
+    entries: list[tuple[str, _Allow | _Deny]] = [(f"$.allow[{at}]", one) for at, one in enumerate(file.allow)]
+    # ORDER: the denies last, so that an allow of the same file cannot undo one.
+    entries += [(f"$.deny[{at}]", one) for at, one in enumerate(file.deny)]
+    for place, entry in entries:
         try:
             _apply(calls, start, entry)
         except ValueError as error:
@@ -206,10 +203,10 @@ def _clauses(call: str, tests: list[_Test]) -> Clauses:
     """Return the clauses that hold exactly when all tests hold."""
     if not tests:
         return ALWAYS
-    return tuple(
-        tuple(comparison for part in choice for comparison in part)
-        for choice in product(*[_alternatives(call, test) for test in tests])
-    )
+    parts = [_alternatives(call, test) for test in tests]
+    if prod(map(len, parts)) > MAX_CLAUSES:
+        raise ValueError(f"{call}: the lists in `when` make more than {MAX_CLAUSES} alternatives")
+    return tuple(tuple(comparison for part in choice for comparison in part) for choice in product(*parts))
 
 
 def _alternatives(call: str, test: _Test) -> list[tuple[Compare, ...]]:

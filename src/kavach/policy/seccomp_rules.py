@@ -1,16 +1,17 @@
-"""Seccomp rules -> filter: the face of the seccomp policy for the rest of Kavach. Pure but for reading profile files.
+"""Seccomp rules -> filter: the face of the seccomp policy for the rest of Kavach.
 
-Guarantees: what `compile_rules` returns refuses foreign architectures, x32 and unknown numbers with ENOSYS, allows
-exactly what the rules with their options allow, compares only the bits of an argument that the kernel reads, and never
-kills. Does not: install (linux/seccomp.py), see what pointers point to (so no path, no sockaddr, no struct), or hold
-back what a program does with calls that it needs. May be called by: launcher, policy, backends, sandbox, cli.
+Guarantees: what `compile_rules` returns refuses foreign architectures, x32 and unknown numbers with ENOSYS,
+allows exactly what the rules with their options allow, compares only the bits of an argument that the kernel
+reads, and never kills. Does not: install (linux/seccomp.py), see what pointers point to (so no path, no
+sockaddr, no struct), or hold back what a program does with calls that it needs. May be called by: launcher,
+policy, backends, sandbox, cli. Pure, but for reading profile files.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kavach.errors import ConfigError
+from kavach.errors import ConfigError, PolicyError
 from kavach.linux import seccomp_filter, syscalls
 from kavach.policy.seccomp_algebra import (
     ALWAYS,
@@ -63,13 +64,14 @@ def apply_options(rules: SeccompRules, options: Iterable[str] = ()) -> SeccompRu
     unknown = asked - set(OPTIONS)
     if unknown:
         raise ConfigError(
-            f"there is no seccomp option {sorted(unknown)[0]!r}; there are {', '.join(OPTIONS)}",
+            f"there is no seccomp option {min(unknown)!r}; there are {', '.join(OPTIONS)}",
             key="seccomp",
         )
     overlays = load_overlays()
     for name in WIDENING_OPTIONS:
         if name in asked:
-            # ORDER: the floor again after each widening, so that nothing opens what guards the sandbox's init.
+            # ORDER: the floor again after each widening, so that nothing opens what guards the sandbox's
+            # init.
             rules = intersect(widen(rules, overlays[name]), overlays["floor"], name=rules.name)
     for name in NARROWING_OPTIONS:
         if name in asked:
@@ -94,11 +96,14 @@ def compile_rules(
         options: names of OPTIONS to apply first.
         extra_allow: calls allowed with any arguments whatever the rules say, the floor included; only for the
             sandbox's init, never for a command.
-        notify: calls that go to the user-notification listener, unless they are in `extra_allow`; for learning.
-        log: calls that no rule names are done and logged instead of refused; for learning, since it refuses nothing.
+        notify: calls that go to the user-notification listener, unless they are in `extra_allow`; for
+            learning.
+        log: calls that no rule names are done and logged instead of refused; for learning, since it refuses
+            nothing.
 
     Raises:
-        ConfigError: an option or a call of that name does not exist, or there is no table for the architecture.
+        ConfigError: an option or a call of that name does not exist, or there is no table for the
+            architecture.
         PolicyError: the rules are too large for a filter.
     """
     always, notified = frozenset(extra_allow), frozenset(notify)
@@ -129,9 +134,7 @@ def compile_rules(
     try:
         return seccomp_filter.build(syscalls.AUDIT_ARCH[arch], decisions)
     except ValueError as error:
-        raise ConfigError(
-            f"the seccomp rules of {rules.name!r} do not compile: {error}", key="seccomp"
-        ) from error
+        raise PolicyError(f"the seccomp rules {rules.name!r} do not compile: {error}") from error
 
 
 def _decision(rule: CallRule) -> seccomp_filter.Decision:

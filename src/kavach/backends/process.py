@@ -1,0 +1,489 @@
+"""The Linux process wall: namespaces, Landlock, seccomp, limits, all of it seen in force before a command starts.
+
+Guarantees: what `start` lets go runs behind every control that the policy asks for, but for those that `may_lack` names;
+`destroy` returns when no process, mount, cgroup or file of the sandbox is left. Does not: release output. May be called
+by: kavach.sandbox and its twins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from kavach.backends.process_run import ProcessRun, make_message
+from kavach.errors import BackendError, LaunchError, UnsupportedError
+from kavach.launcher import client, freeze, limits, negotiate, observe
+from kavach.launcher.facts import IDS_A_SANDBOX, read_facts
+from kavach.launcher.filters import is_allow_list
+from kavach.launcher.groups import LimitSpec
+from kavach.launcher.init import descendants
+from kavach.launcher.lower import INNER_ID, LaunchPlan, Situation, lower, may_lack
+from kavach.launcher.scratch import make_scratch, sweep_scratch
+from kavach.launcher.view import HostFiles, plan_view
+from kavach.linux import trees
+from kavach.model.enforcement import Control, ControlState
+from kavach.model.result import Usage
+from kavach.model.secret import File
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kavach.credentials import Injection
+    from kavach.launcher.groups import Group, Leaf
+    from kavach.model.command import Command
+    from kavach.model.config import SandboxConfig
+    from kavach.model.enforcement import Enforcement
+    from kavach.model.policy import SandboxPolicy
+
+STAND_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a child stands within 0.003 s
+_OVERHEAD_PIDS = 2  # init and one child that stands and waits
+_UNSCORED = frozenset({Control.INIT_SEPARATION, Control.NO_ORPHANS, Control.FILES_GATED, Control.WORKDIR})
+_slots = itertools.count()
+
+
+@functools.cache
+def _driver() -> limits.Driver:
+    """Return the means of limits on this host; at first use what a crashed owner left is swept away."""
+    driver = limits.choose_driver()
+    limits.sweep(driver)
+    sweep_scratch()
+    return driver
+
+
+class ProcessWall:
+    """One sandbox behind the process wall.
+
+    Args:
+        config: validated.
+        policy: the resolved policy of `config`.
+        sandbox_id: letters, digits and `-`.
+    """
+
+    backend = "process"
+
+    def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, *, listening: bool = False) -> None:
+        self._config = config
+        self._policy = policy
+        self._id = sandbox_id
+        self._listening = listening
+        self._lock = threading.Lock()
+        self._execs = itertools.count(1)
+        self._standing: client.Standing | None = None
+        self._group: Group | None = None
+        self._plan: LaunchPlan | None = None
+        self._scratch: str | None = None
+        self._stopped: tuple[int, ...] | None = None
+        self._frozen_by_group = False
+        self._mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...] = ()
+        self._interfaces: tuple[str, ...] | None = None
+        self._spare: client.Prepared | None = None
+        self._judged: tuple[object, Enforcement] | None = None
+        self._owner = os.getpid()
+        #: Counts how often every process of the sandbox was killed, so that a neighbour's end can be told apart.
+        self.kills = 0
+
+    def build(self) -> None:
+        """Build the wall; nothing untrusted runs.
+
+        Raises:
+            UnsupportedError: this host lacks a control that the policy demands.
+            LaunchError: a step failed.
+            ConfigError: a path of the policy does not exist.
+        """
+        try:
+            self._group = self._make_group()
+            self._stand()
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _make_group(self) -> Group:
+        asked = self._policy.limits
+        memory = None if asked.memory_limit_mb is None else asked.memory_limit_mb << 20
+        pids = None if asked.max_pids is None else asked.max_pids + _OVERHEAD_PIDS
+        driver = _driver()
+        spec = LimitSpec(memory_bytes=memory, cpu_cores=asked.cpu_limit, max_pids=pids)
+        # Joining a v1 hierarchy costs an RCU grace period each; a bare process limit is held as well by rlimits.
+        if driver.name == "cgroup1" and memory is None and asked.cpu_limit is None:
+            return limits.Driver("/proc").make(self._id, spec)
+        return driver.make(self._id, spec)
+
+    def _stand(self) -> None:
+        launcher = client.shared()
+        names = negotiate.ALL - ({"net"} if self._policy.network.mode == "host" else set())
+        if _driver().name == "cgroup2":
+            # With nsdelegate an init in a cgroup namespace of its own could not clone into a command's leaf.
+            names -= {"cgroup"}
+        facts = read_facts()
+        has_proc = True
+        while True:
+            plan = lower(self._policy, self._situation(names, has_proc=has_proc))
+            try:
+                self._standing = launcher.create(self._request(plan))
+                break
+            except client.StepError as error:
+                if error.step == "clone" and names:
+                    found = negotiate.find_namespaces(launcher, plan.maps) & names
+                    negotiate.require_lackable(self._policy, names - found, os.strerror(error.errno))
+                    if found == names:
+                        raise negotiate.refusal(error, plan) from error
+                    names = found
+                elif error.step == "open_proc" and has_proc and may_lack(self._policy, "mount_view"):
+                    has_proc = False
+                elif error.step in negotiate.MOUNT_STEPS and "mnt" in names and may_lack(self._policy, "mount_view") and facts.landlock[0]:
+                    names -= {"mnt"}
+                else:
+                    raise negotiate.refusal(error, plan) from error
+        self._plan = plan
+        self._mounts = observe.read_mounts(self._standing.pid)
+        self._interfaces = observe.read_interfaces(self._standing.pid)
+
+    def _situation(self, names: frozenset[str], *, has_proc: bool) -> Situation:
+        facts = read_facts()
+        self._require_files_held(names, facts.landlock[0])
+        if "mnt" not in names and self._scratch is None:
+            self._scratch = make_scratch()
+        slot = next(_slots) % (1024 // IDS_A_SANDBOX)
+        hostname = self._config.hostname or self._id
+        python = self._python(facts.python)
+        view = plan_view(
+            self._policy,
+            host=HostFiles(),
+            uid=INNER_ID,
+            gid=INNER_ID,
+            hostname=hostname,
+            workdir=self._config.workdir,
+            python=python,
+            devices=self._policy.devices,
+            extra=(),
+        )
+        assert self._group is not None  # noqa: S101 - build() made it a moment ago
+        return Situation(
+            facts=facts,
+            group=self._group,
+            namespaces=names,
+            view=view,
+            hostname=hostname,
+            domainname=self._config.domainname or "",
+            own_workdir=self._config.workdir is None,
+            scratch=self._config.workdir if "mnt" not in names and self._config.workdir else self._scratch,
+            slot=slot,
+            has_secret_files=any(isinstance(ref.inject_via, File) for ref in self._config.secrets),
+            listening=self._listening,
+            has_proc=has_proc,
+        )
+
+    def _python(self, caller: tuple[str, ...]) -> tuple[str, ...]:
+        asked = self._policy.filesystem.python
+        if asked is None:
+            return ()
+        return caller if asked == "caller" else (asked,)
+
+    def _require_files_held(self, names: frozenset[str], landlock_files: int) -> None:
+        """Refuse where nothing would hold the files: strict wants Landlock, everyone wants one of the two."""
+        held_by_view = "mnt" in names
+        strict = self._policy.preset == "strict" and not self._policy.nested
+        if landlock_files or may_lack(self._policy, "filesystem") or (held_by_view and not strict):
+            return
+        raise UnsupportedError(
+            "this kernel has no Landlock, which the policy needs to hold files; nothing was run",
+            control="filesystem",
+            needed="Landlock ABI 1 (Linux 5.13, and landlock in the lsm= list)",
+            found="no Landlock" if held_by_view else "no Landlock and no mount namespace",
+            hint="use policy 'basic', which a mount view alone may hold, or a kernel with Landlock",
+        )
+
+    def _request(self, plan: LaunchPlan) -> client.Request:
+        group = self._group
+        assert group is not None  # noqa: S101 - as above
+        if plan.separate_init:
+            first = int(plan.maps[0].split()[1]) if plan.maps[0] else 0
+            group.allow_init(first, first)
+        return client.Request(
+            flags=plan.flags,
+            maps=plan.maps,
+            sources=plan.trees if plan.launcher_opens else (),
+            plan=plan.wire(),
+            joins=tuple(path.encode() for path in group.join_paths()),
+            folders=tuple(path.encode() for path in group.folders),
+            scratch=() if self._scratch is None else (self._scratch.encode(),),
+            cgroup_fd=-1 if group.init.dirfd is None else group.init.dirfd,
+        )
+
+    def prewarm(self) -> None:
+        """Let a child stand now, so that the next `start` costs one message and one execve."""
+        with self._lock:
+            if self._spare is None:
+                self._spare = self._prepare(None)
+
+    def start(
+        self,
+        command: Command,
+        *,
+        injection: Injection | None,
+        check: Callable[[Enforcement], None],
+        stdin: int | None,
+        on_chunk: Callable[[bool, bytes], None] | None,
+    ) -> ProcessRun:
+        """Observe a child standing, let `check` refuse it, then let the command go.
+
+        Raises:
+            UnsupportedError: a control is not in force and `may_lack` does not name it.
+            BackendError: the sandbox is gone.
+            LaunchError: a step of the child failed.
+        """
+        plan = self._require_plan()
+        message, descriptors = make_message(command, plan, self._config.env, injection)
+        return self._run(b"go", message, descriptors, command.timeout_ms, stdin, command.stdin, check, on_chunk)
+
+    def transfer(self, operation: tuple[bytes, ...], content: bytes | None) -> ProcessRun:
+        """Do a file operation inside, with the command's own rights (kavach.launcher.fileops)."""
+        plan = self._require_plan()
+        message = (operation, (), plan.layout.workspace.encode())
+        return self._run(operation[0], message, (), 60_000, None, content, lambda _: None, None, unlimited=True)
+
+    def _run(
+        self,
+        verb: bytes,
+        message: tuple[object, ...],
+        descriptors: tuple[int, ...],
+        timeout_ms: int | None,
+        stdin: int | None,
+        content: bytes | None,
+        check: Callable[[Enforcement], None],
+        on_chunk: Callable[[bool, bytes], None] | None,
+        *,
+        unlimited: bool = False,
+    ) -> ProcessRun:
+        leaf = self._leaf()
+        try:
+            prepared = self._take_spare() or self._prepare(leaf)
+            enforcement = self._observe(prepared)
+            check(enforcement)
+        except BaseException:
+            leaf.remove()
+            raise
+        return ProcessRun(
+            self,
+            prepared,
+            leaf,
+            enforcement,
+            verb=verb,
+            message=message,
+            descriptors=descriptors,
+            timeout_ms=timeout_ms,
+            stdin=stdin,
+            content=content,
+            limits=self._policy.limits,
+            unlimited=unlimited,
+            on_chunk=on_chunk,
+        )
+
+    def _leaf(self) -> Leaf:
+        assert self._group is not None  # noqa: S101 - start() needs a built wall
+        return self._group.leaf(f"exec{next(self._execs)}")
+
+    def _take_spare(self) -> client.Prepared | None:
+        with self._lock:
+            spare, self._spare = self._spare, None
+        return spare
+
+    def _prepare(self, leaf: Leaf | None) -> client.Prepared:
+        standing = self._require_standing()
+        fd = None if leaf is None else leaf.dirfd
+        prepared = None
+        try:
+            prepared = standing.prepare(-1 if fd is None else fd)
+            prepared.wait_standing(STAND_TIMEOUT_S)
+        except client.StepError as error:
+            prepared.close() if prepared else None
+            raise negotiate.refusal(error, self._require_plan()) from error
+        except TimeoutError as error:
+            prepared.close() if prepared else None
+            raise LaunchError("the command child did not stand in time; nothing was run", step="standing", errno=error.errno) from error
+        except OSError as error:
+            prepared.close() if prepared else None
+            raise BackendError("the sandbox's init has gone; expected it to stand", runtime="process") from error
+        return prepared
+
+    def _observe(self, prepared: client.Prepared) -> Enforcement:
+        """Return what is in force for this child; raise where the policy does not let something be missing."""
+        standing, plan, group = self._require_standing(), self._require_plan(), self._group
+        assert group is not None  # noqa: S101 - start() needs a built wall
+        try:
+            sight = observe.look(standing, prepared, client.shared().outside, self._mounts, self._interfaces)
+        except OSError as error:
+            prepared.close()
+            raise BackendError("the command child ended before it could be observed", runtime="process") from error
+        key = (sight.outcomes, sight.lost, {name: sight.status.get(name) for name in _STATUS_KEYS})
+        if self._judged is None or self._judged[0] != key:
+            enforcement = observe.judge(
+                self._policy,
+                plan,
+                group,
+                _driver().name,
+                sight,
+                allow_list=is_allow_list(self._policy.seccomp),
+                bypass=self._config.workdir is not None,
+            )
+            try:
+                self._require_enforced(enforcement)
+            except UnsupportedError:
+                prepared.close()
+                raise
+            self._judged = (key, enforcement)
+        return self._judged[1]
+
+    def _require_enforced(self, enforcement: Enforcement) -> None:
+        fatal = {ControlState.UNSUPPORTED, ControlState.FAILED}
+        if self._policy.preset == "strict" and not self._policy.nested:
+            fatal.add(ControlState.DEGRADED)
+        for row in enforcement.rows:
+            if row.asked and row.state in fatal and row.control not in _UNSCORED and not may_lack(self._policy, row.control):
+                raise UnsupportedError(
+                    f"{row.control} was asked for and is {row.state}: {row.reason}; nothing was run",
+                    control=row.control,
+                    needed=f"{row.control} in force",
+                    found=row.reason,
+                    hint="kavach doctor names the cause and the fix; may_lack lets a run go on without it",
+                )
+        if enforcement.holes and not may_lack(self._policy, "*"):
+            raise UnsupportedError(
+                f"a canary got through: {enforcement.holes[0]}; nothing was run", control=enforcement.holes[0], found="a hole"
+            )
+
+    def kill_run(self, leaf: Leaf) -> None:
+        """Kill one command's processes, or all of the sandbox where they cannot be told apart."""
+        if not leaf.kill():
+            self.kills += 1
+            self._require_standing().kill_all()
+
+    def give_up(self) -> None:
+        """End the sandbox because a command could not be killed."""
+        standing = self._standing
+        if standing is not None:
+            standing.kill()
+
+    def send_signal(self, pid: int, number: int, *, group: bool) -> None:
+        """Send a signal to a command by its pid inside."""
+        self._require_standing().signal(pid, number, group=group)
+
+    def pause(self) -> None:
+        """Freeze every process and confirm it."""
+        standing, group = self._require_standing(), self._group
+        if group is not None and group.freeze():
+            self._frozen_by_group = True
+        else:
+            self._stopped = freeze.freeze(standing.pid)
+
+    def resume(self) -> None:
+        """Continue every process."""
+        self._require_standing()
+        self._thaw()
+
+    def _thaw(self) -> None:
+        if self._frozen_by_group and self._group is not None:
+            self._group.thaw()
+        if self._stopped is not None:
+            freeze.thaw(self._stopped)
+        self._frozen_by_group, self._stopped = False, None
+
+    def stop(self) -> None:
+        """End every process but init; the files stay."""
+        standing = self._require_standing()
+        # ORDER: kill, then thaw: a frozen process dies of SIGKILL, and none runs on in between.
+        for pid in descendants(standing.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._thaw()
+        deadline = time.monotonic() + client.END_TIMEOUT_S
+        while time.monotonic() < deadline:
+            standing.kill_all()
+            if not descendants(standing.pid):
+                return
+            time.sleep(0.005)
+        raise BackendError("processes of the sandbox did not end", runtime="process")
+
+    def destroy(self) -> None:
+        """Leave nothing behind; idempotent."""
+        spare = self._take_spare()
+        if spare is not None:
+            spare.close()
+        standing, self._standing = self._standing, None
+        if standing is not None and os.getpid() == self._owner:
+            self._end(standing)
+        if standing is not None:
+            standing.release()
+        if os.getpid() != self._owner:
+            return
+        if self._group is not None:
+            self._group.kill()
+            self._group.remove()
+        if self._scratch is not None:
+            trees.remove_tree(self._scratch.encode())
+        self._group = self._scratch = None
+
+    def _end(self, standing: client.Standing) -> None:
+        if self._plan is not None and "pid" not in self._plan.namespaces:
+            standing.end_politely()
+            if standing.wait_gone(client.END_TIMEOUT_S):
+                return
+        standing.kill()
+        if not standing.wait_gone(client.END_TIMEOUT_S):
+            raise BackendError("the sandbox's processes did not end", runtime="process")
+
+    def is_alive(self) -> bool:
+        """Return whether init runs."""
+        return self._standing is not None and self._standing.is_alive()
+
+    def usage(self) -> Usage:
+        """Return what the whole sandbox has used, as far as something counts it."""
+        found = self._group.usage() if self._group is not None else None
+        if found is None:
+            return Usage()
+        return Usage(
+            cpu_time_ms=None if found.cpu_time_us is None else found.cpu_time_us / 1000,
+            memory_peak_bytes=found.memory_peak_bytes,
+            pids_peak=found.pids_peak,
+            io_read_bytes=found.io_read_bytes,
+            io_write_bytes=found.io_write_bytes,
+        )
+
+    def processes(self) -> tuple[int, ...]:
+        """Return the processes below init, as this host numbers them."""
+        return tuple(descendants(self._require_standing().pid))
+
+    @property
+    def folder(self) -> int:
+        """Descriptor of the private workspace, for statvfs; -1 where it is none of ours."""
+        return -1 if self._standing is None else self._standing.folder
+
+    @property
+    def init_pid(self) -> int:
+        """Init, as this host numbers it."""
+        return self._require_standing().pid
+
+    @property
+    def group(self) -> Group:
+        """The limits' group."""
+        assert self._group is not None  # noqa: S101 - only a built wall has runs
+        return self._group
+
+    def _require_standing(self) -> client.Standing:
+        if self._standing is None:
+            raise BackendError("the sandbox has no wall; expected it to stand", runtime="process")
+        return self._standing
+
+    def _require_plan(self) -> LaunchPlan:
+        if self._plan is None:
+            raise BackendError("the sandbox has no wall; expected it to stand", runtime="process")
+        return self._plan
+
+
+_STATUS_KEYS = ("NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")

@@ -1,0 +1,304 @@
+"""One command behind the process wall, from `go` to its `RawResult`.
+
+Guarantees: stdin is a sealed, read-only copy or the caller's own descriptor; counters are compared before and after; every
+descriptor is closed when `result` returns or raises. Does not: wait. May be called by: kavach.backends.process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+from kavach.errors import BackendError
+from kavach.launcher import watchdog
+from kavach.launcher.execution import Execution
+from kavach.launcher.supervise import Counters, Supervision, judge_ending
+from kavach.model.result import EndReason, RawResult, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kavach.backends.process import ProcessWall
+    from kavach.credentials import Injection
+    from kavach.launcher.client import Prepared
+    from kavach.launcher.groups import Events, Leaf
+    from kavach.launcher.lower import LaunchPlan
+    from kavach.model.command import Command
+    from kavach.model.enforcement import Enforcement
+    from kavach.model.policy import ResourceLimits
+
+_SIGKILL = 9  # asm-generic/signal.h
+_NOT_RUNNABLE, _NOT_FOUND = 126, 127  # POSIX, Shell Command Language 2.8.2
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+def make_message(
+    command: Command, plan: LaunchPlan, extra: dict[str, str], injection: Injection | None
+) -> tuple[tuple[object, ...], tuple[tuple[str, object, int, int], ...]]:
+    """Return the late part of a command (argv, environment, cwd, secrets) and the secrets' descriptors."""
+    workspace = plan.layout.workspace
+    path = ":".join((*plan.layout.path, "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"))
+    variables = {"PATH": path, "HOME": workspace, "LANG": "C.UTF-8", "TERM": "dumb", **extra, **command.env}
+    if plan.layout.scratch is not None:
+        variables.setdefault("TMPDIR", workspace)
+    environment = tuple((os.fsencode(name), os.fsencode(value)) for name, value in variables.items())
+    deliveries = injection.deliveries if injection is not None else ()
+    rows = tuple((one.kind, one.target, one.mode, one.fd) for one in deliveries)
+    return (command.argv, environment, _inside(command.cwd, workspace)), rows
+
+
+def _inside(cwd: str | None, workspace: str) -> bytes:
+    """Return where a command starts: /workspace is the sandbox's own folder, whatever it is called on this host."""
+    if cwd is None or cwd == "/workspace":
+        return os.fsencode(workspace)
+    if cwd.startswith("/workspace/"):
+        return os.fsencode(workspace + cwd[len("/workspace") :])
+    return os.fsencode(cwd)
+
+
+class ProcessRun:
+    """A running command; see `kavach.backends.base.Running`."""
+
+    def __init__(
+        self,
+        wall: ProcessWall,
+        prepared: Prepared,
+        leaf: Leaf,
+        enforcement: Enforcement,
+        *,
+        verb: bytes,
+        message: tuple[object, ...],
+        descriptors: tuple[tuple[str, object, int, int], ...],
+        timeout_ms: int | None,
+        stdin: int | None,
+        content: bytes | None,
+        limits: ResourceLimits,
+        unlimited: bool,
+        on_chunk: Callable[[bool, bytes], None] | None,
+    ) -> None:
+        self.inner_pid = prepared.inner_pid
+        self.outer_pid = prepared.pid
+        self._wall = wall
+        self._leaf = leaf
+        self._enforcement = enforcement
+        self._limits = limits
+        self._before = leaf.events()
+        self._kills_before = wall.kills
+        self._disk_full = False
+        self._result: RawResult | None = None
+        self._started_s = time.monotonic()
+        course = Supervision(
+            started_s=self._started_s,
+            timeout_s=None if timeout_ms is None else timeout_ms / 1000,
+            output_bytes=None if unlimited else limits.output_bytes,
+            kill_on_output=not unlimited and limits.output_action == "kill",
+        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(prepared.close)
+            stdout, out = _pipe(undo)
+            stderr, err = _pipe(undo)
+            given = _stdin(content, stdin)
+            try:
+                _let_go(prepared, verb, message, descriptors, (given, out, err))
+            finally:
+                os.close(given)
+                os.close(out)
+                os.close(err)
+            undo.pop_all()
+        self.execution = Execution(
+            prepared,
+            course,
+            stdout,
+            stderr,
+            kill=lambda: wall.kill_run(leaf),
+            give_up=wall.give_up,
+            sample=self._sample,
+            on_chunk=on_chunk,
+        )
+
+    def descriptors(self) -> list[int]:
+        """Return what to wait on for reading."""
+        return self.execution.descriptors()
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Return how long to wait at most."""
+        return self.execution.wait_s(now_s)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the ending is known."""
+        return self.execution.is_finished
+
+    def ready(self, handle: int, now_s: float) -> None:
+        """Take in what a descriptor has."""
+        self.execution.ready(handle, now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Do what time demands."""
+        self.execution.tick(now_s)
+
+    def cancel(self, now_s: float) -> None:
+        """End the command because the caller no longer waits for it."""
+        self.execution.end_by(EndReason.POLICY_KILL, now_s)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        """Send a signal to the command, or to its process group."""
+        self._wall.send_signal(self.inner_pid, number, group=group)
+
+    def _sample(self, course: Supervision, now_s: float) -> bool:
+        """Look at what has no descriptor: the tmpfs, the number of processes, memory that no cgroup counts."""
+        self._disk_full = self._disk_full or _is_full(self._wall.folder)
+        group = self._wall.group
+        if group.needs_watchdog or (group.spec.max_pids is not None and self._before.pids_refused is None):
+            found = watchdog.sample(
+                self._wall.init_pid,
+                tmpfs_bytes=_used_bytes(self._wall.folder),
+                precise_above_bytes=group.spec.memory_bytes,
+            )
+            reached = watchdog.judge(found, group.spec)
+            if "oom" in reached and course.end_by(EndReason.OOM, now_s):
+                return True
+            return course.at_process_limit(full="pids" in reached, now_s=now_s)
+        usage = self._leaf.usage()
+        full = None not in {usage.pids, group.spec.max_pids} and (usage.pids or 0) >= (group.spec.max_pids or 0)
+        rose = (self._leaf.events().pids_refused or 0) > (self._before.pids_refused or 0)
+        return course.at_process_limit(full=full and rose, now_s=now_s)
+
+    def result(self) -> RawResult:
+        """Return how it ended; closes everything. The same object every time."""
+        if self._result is None:
+            duration_ms = (time.monotonic() - self._started_s) * 1000
+            after, usage = self._leaf.events(), self._leaf.usage()
+            self._disk_full = self._disk_full or _is_full(self._wall.folder)
+            self.execution.close()
+            self._leaf.remove()
+            self._result = self._conclude(after, usage_of(self.execution.course, usage), duration_ms)
+        return self._result
+
+    def _conclude(self, after: Events, usage: Usage, duration_ms: float) -> RawResult:
+        course = self.execution.course
+        counters = Counters(
+            oom=_rise(self._before.oom_kills, after.oom_kills),
+            pids=_rise(self._before.pids_refused, after.pids_refused),
+            disk_full=self._disk_full,
+        )
+        reason, code, number, hit = judge_ending(course, counters)
+        if reason is EndReason.SIGNAL and number == _SIGKILL and self._wall.kills > self._kills_before:
+            reason = EndReason.TIMEOUT_SIBLING
+        stderr = course.stderr.content()
+        if course.not_started is not None:
+            reason, code, line = _not_started(*course.not_started)
+            stderr += line
+        return RawResult(
+            reason=reason,
+            exit_code=code,
+            signal=number,
+            stdout=course.stdout.content(),
+            stderr=stderr,
+            stdout_dropped_bytes=course.stdout.dropped,
+            stderr_dropped_bytes=course.stderr.dropped,
+            duration_ms=duration_ms,
+            usage=usage,
+            enforcement=self._enforcement,
+            limits_hit=hit,
+        )
+
+
+def usage_of(course: Supervision, counted: object) -> Usage:
+    """Return the command's own usage: processor time from its wait status, the rest from its group."""
+    ended = course.ended
+    cpu = None if ended is None else (ended.user_us + ended.system_us) / 1000
+    peak = getattr(counted, "memory_peak_bytes", None)
+    if peak is None and ended is not None:
+        peak = ended.peak_bytes
+    return Usage(
+        cpu_time_ms=cpu,
+        memory_peak_bytes=peak,
+        pids_peak=getattr(counted, "pids_peak", None),
+        io_read_bytes=getattr(counted, "io_read_bytes", None),
+        io_write_bytes=getattr(counted, "io_write_bytes", None),
+    )
+
+
+def _not_started(stage: str, code: int) -> tuple[EndReason, int, bytes]:
+    if stage == "execve":
+        status = _NOT_FOUND if code in _NOT_THERE else _NOT_RUNNABLE
+        word = "not found" if status == _NOT_FOUND else f"cannot be run: {os.strerror(code)}"
+        return EndReason.EXIT, status, f"kavach: command {word}\n".encode()
+    return EndReason.EXIT, _NOT_RUNNABLE, f"kavach: {stage}: {os.strerror(code)}\n".encode()
+
+
+def _let_go(
+    prepared: Prepared,
+    verb: bytes,
+    message: tuple[object, ...],
+    secrets: tuple[tuple[str, object, int, int], ...],
+    streams: tuple[int, int, int],
+) -> None:
+    """Send `go`: descriptors by index, which of them becomes which number, and which hold secrets."""
+    argv, environment, cwd = message[:3]
+    handles = list(streams)
+    numbers = {0: 0, 1: 1, 2: 2}
+    variables, files = [], []
+    for kind, target, mode, handle in secrets:
+        index = len(handles)
+        handles.append(handle)
+        if kind == "env":
+            variables.append((os.fsencode(str(target)), index))
+        elif kind == "file":
+            files.append((os.fsencode(str(target)), mode, index))
+        else:
+            numbers[int(str(target))] = index
+    try:
+        prepared.go((verb, argv, environment, cwd, tuple(numbers.items()), tuple(variables), tuple(files)), tuple(handles))
+    except OSError as error:
+        raise BackendError("the command child ended before it was let go", runtime="process") from error
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    """Return (read end, non-blocking; write end); the read end is closed if the block fails."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    undo.callback(os.close, reader)
+    os.set_blocking(reader, False)
+    return reader, writer
+
+
+def _stdin(content: bytes | None, given: int | None) -> int:
+    """Return a descriptor for the command's input: the caller's, a sealed copy of bytes, or the null device."""
+    if given is not None:
+        return os.dup(given)
+    if not content:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    memory = os.memfd_create("kavach-stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(memory, view) :]
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(memory)
+
+
+def _rise(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)
+
+
+def _is_full(folder: int) -> bool:
+    """Return whether a file system has no block or no inode left for the command."""
+    if folder < 0:
+        return False
+    found = os.fstatvfs(folder)
+    return (found.f_blocks > 0 and found.f_bavail == 0) or (found.f_files > 0 and found.f_favail == 0)
+
+
+def _used_bytes(folder: int) -> int:
+    if folder < 0:
+        return 0
+    found = os.fstatvfs(folder)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize

@@ -1,0 +1,343 @@
+"""What was seen: reads /proc from outside, compares canaries with their controls, and answers each ask with a row.
+
+Guarantees: a row says `enforced` only where the kernel, asked from outside, and the canary, tried from inside, both said
+so; nothing counts because it was asked for or because a call returned 0. Does not: decide whether the run may go on
+(kavach.backends.process does). May be called by: kavach.backends.process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from kavach.launcher import canary
+from kavach.linux import landlock_abi as abi
+from kavach.linux import mounts
+from kavach.model.enforcement import Control, ControlState, Enforcement, Hole
+from kavach.policy.strength import asks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kavach.launcher.client import Prepared, Standing
+    from kavach.launcher.groups import Group
+    from kavach.launcher.lower import LaunchPlan
+    from kavach.model.enforcement import Ask, ControlRow
+    from kavach.model.policy import SandboxPolicy
+
+NAMESPACES = ("user", "pid", "mnt", "ipc", "uts", "net", "cgroup")  # the order in which the launcher reports inodes
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP})
+_NO_SOCKET = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT})
+_CONNECTED = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
+_CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+Answer = tuple[ControlState, str, str, str]  # state, detail, evidence, reason
+
+ENFORCED, DEGRADED, UNSUPPORTED, FAILED = (
+    ControlState.ENFORCED,
+    ControlState.DEGRADED,
+    ControlState.UNSUPPORTED,
+    ControlState.FAILED,
+)
+
+
+class Sight(NamedTuple):
+    """What was seen of one sandbox and of one command about to start in it."""
+
+    inodes: Mapping[str, int]
+    host_inodes: Mapping[str, int]
+    status: Mapping[str, str]
+    mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...]
+    interfaces: tuple[str, ...] | None
+    outcomes: Mapping[tuple[str, int], int]
+    outside: Mapping[str, int]
+    lost: frozenset[str]
+
+
+def host_inodes() -> dict[str, int]:
+    """Return the namespaces of this process by inode, which a sandbox's must differ from."""
+    return {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES}
+
+
+def look(standing: Standing, prepared: Prepared, outside: tuple[tuple[bytes, int, int], ...], mount_rows: tuple[tuple[bytes, bytes, bytes, bytes], ...], interfaces: tuple[str, ...] | None) -> Sight:
+    """Return what is to be seen of a command child that stands and waits for `go`.
+
+    Raises:
+        OSError: the child is gone.
+    """
+    return Sight(
+        inodes=dict(zip(NAMESPACES, standing.inodes, strict=True)),
+        host_inodes=host_inodes(),
+        status=read_status(prepared.pid),
+        mounts=mount_rows,
+        interfaces=interfaces,
+        outcomes={(name.decode(), phase): code for name, phase, code in prepared.outcomes},
+        outside={name.decode(): code for name, _, code in outside},
+        lost=frozenset(name.decode() for name, _ in (*standing.lost, *prepared.lost)),
+    )
+
+
+def read_status(pid: int) -> dict[str, str]:
+    """Return /proc/PID/status by key (proc(5)).
+
+    Raises:
+        OSError: there is no such process.
+    """
+    with open(f"/proc/{pid}/status", "rb", buffering=0) as handle:
+        text = handle.read(8192).decode("ascii", "replace")
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def read_mounts(pid: int) -> tuple[tuple[bytes, bytes, bytes, bytes], ...]:
+    """Return the mounts of a process, read from outside."""
+    with open(f"/proc/{pid}/mountinfo", "rb", buffering=0) as handle:
+        parts = []
+        while part := handle.read(65536):
+            parts.append(part)
+    return tuple(mounts.read_mountinfo(b"".join(parts)))
+
+
+def read_interfaces(pid: int) -> tuple[str, ...] | None:
+    """Return the names of the network devices that a process has, None where they cannot be read."""
+    try:
+        with open(f"/proc/{pid}/net/dev", encoding="ascii", errors="replace") as handle:
+            return tuple(line.split(":")[0].strip() for line in handle.readlines()[2:])
+    except OSError:
+        return None
+
+
+def judge(policy: SandboxPolicy, plan: LaunchPlan, group: Group, driver: str, sight: Sight, *, allow_list: bool, bypass: bool) -> Enforcement:
+    """Return one row a control, and the holes that canaries found.
+
+    Args:
+        policy: what was asked.
+        plan: how it was lowered.
+        group: the limits and what was read back of them.
+        driver: the name of the limits' driver.
+        sight: what was seen.
+        allow_list: whether the filter's default is to refuse.
+        bypass: whether a host folder is bound writable, past the gate.
+    """
+    view = _View(policy, plan, group, driver, sight, allow_list=allow_list, bypass=bypass)
+    rows: list[ControlRow] = []
+    for ask in asks(policy):
+        state, detail, evidence, reason = view.answer(ask)
+        rows.append(ask.row(state, detail=detail, evidence=evidence, reason=reason))
+    return Enforcement.of("process", rows, holes=view.holes())
+
+
+class _View:
+    """One judgement: a method a control."""
+
+    def __init__(
+        self, policy: SandboxPolicy, plan: LaunchPlan, group: Group, driver: str, sight: Sight, *, allow_list: bool, bypass: bool
+    ) -> None:
+        self._policy = policy
+        self._plan = plan
+        self._group = group
+        self._driver = driver
+        self._sight = sight
+        self._allow_list = allow_list
+        self._bypass = bypass
+
+    def answer(self, ask: Ask) -> Answer:
+        method = _METHODS.get(ask.control)
+        return method(self) if method is not None else (UNSUPPORTED, "", "", "not a control of this wall")
+
+    def holes(self) -> list[Hole]:
+        found = []
+        if self._policy.network.mode == "none" and self._outcome("udp") == 0:
+            found.append(Hole.NETWORK_ESCAPED)
+        if self._policy.filesystem.deny and self._outcome("denied") == 0:
+            found.append(Hole.DENIED_PATH_READABLE)
+        if self._outcome("host_socket") in _CONNECTED:
+            found.append(Hole.HOST_SOCKET_REACHABLE)
+        if "user" not in self._plan.namespaces and self._sight.status.get("Uid", "").split()[:1] == ["0"]:
+            found.append(Hole.HOST_ROOT)
+        return found
+
+    def _outcome(self, name: str, phase: int = canary.FINAL) -> int | None:
+        return self._sight.outcomes.get((name, phase))
+
+    def _namespace(self, name: str) -> Answer:
+        own, host = self._sight.inodes[name], self._sight.host_inodes[name]
+        if name in self._plan.namespaces and own != host:
+            return ENFORCED, "", f"{name}:[{own}], the host's is [{host}]", ""
+        return UNSUPPORTED, "", "", f"this host does not let the caller make a {name} namespace"
+
+    def user_ns(self) -> Answer:
+        return self._namespace("user")
+
+    def pid_ns(self) -> Answer:
+        return self._namespace("pid")
+
+    def ipc_ns(self) -> Answer:
+        return self._namespace("ipc")
+
+    def uts_ns(self) -> Answer:
+        return self._namespace("uts")
+
+    def mount_view(self) -> Answer:
+        state, detail, evidence, reason = self._namespace("mnt")
+        if state is not ENFORCED:
+            return state, detail, evidence, reason
+        stray = _writable_host_mounts(self._sight.mounts, self._plan)
+        if stray:
+            return FAILED, "", evidence, f"writable in mountinfo: {', '.join(stray[:3])}"
+        if self._outcome("system") not in _REFUSED:
+            return FAILED, "", evidence, f"writing to /usr answered {_name(self._outcome('system'))}"
+        if not any(kind == b"proc" and point == b"/proc" for point, _, kind, _ in self._sight.mounts):
+            return DEGRADED, "", evidence, "no fresh /proc: the visible one has files masked, so the kernel refuses another"
+        return ENFORCED, "", f"{evidence}; {len(self._sight.mounts)} mounts, none of the host writable; write to /usr: {_name(self._outcome('system'))}", ""
+
+    def no_caps(self) -> Answer:
+        values = {name: self._sight.status.get(name, "") for name in _CAPABILITY_SETS}
+        held = [name for name, value in values.items() if not value or int(value, 16)]
+        if held:
+            return FAILED, "", "", f"/proc/PID/status: {', '.join(held)} not empty"
+        return ENFORCED, "", "/proc/PID/status: all five capability sets empty", ""
+
+    def no_new_privs(self) -> Answer:
+        if self._sight.status.get("NoNewPrivs") == "1":
+            return ENFORCED, "", "/proc/PID/status: NoNewPrivs 1", ""
+        return FAILED, "", "", "/proc/PID/status does not say NoNewPrivs 1"
+
+    def seccomp(self) -> Answer:
+        mode = self._sight.status.get("Seccomp")
+        if mode != "2":
+            return FAILED, "", "", f"/proc/PID/status: Seccomp {mode}"
+        for name in ("ptrace", "add_key"):
+            inside, outside = self._outcome(name), self._sight.outside.get(name)
+            if inside != errno.EPERM or outside == errno.EPERM:
+                return FAILED, "", "", f"canary {name}: {_name(inside)} inside, {_name(outside)} outside"
+        return ENFORCED, "allow_list" if self._allow_list else "deny_list", "Seccomp 2; ptrace and add_key: EPERM inside, ESRCH and EFAULT outside", ""
+
+    def filesystem(self) -> Answer:
+        denied, allowed = self._outcome("denied"), self._outcome("allowed")
+        if self._policy.filesystem.deny and denied not in _REFUSED:
+            return FAILED, "", "", f"opening a denied path answered {_name(denied)}"
+        if allowed not in {None, 0}:
+            return FAILED, "", "", f"opening an allowed path answered {_name(allowed)}"
+        has_view = "mnt" in self._plan.namespaces
+        tried = self._outcome("system") if has_view else self._outcome("host_write")
+        if tried not in _REFUSED or tried == errno.ENOENT:
+            return UNSUPPORTED, "", "", f"a write outside the view answered {_name(tried)}"
+        evidence = f"write outside: {_name(tried)}; denied path: {_name(denied)}; allowed path: {_name(allowed)}"
+        if self._plan.landlock[0]:
+            return ENFORCED, "landlock", evidence, ""
+        why = "a nested sandbox must mount, which a Landlock domain refuses" if self._policy.nested else "no Landlock on this kernel"
+        return DEGRADED, "mount_view", evidence, why
+
+    def network(self) -> Answer:
+        if self._policy.network.mode == "host":
+            return UNSUPPORTED, "", "", "the host's network was asked for"
+        tried = self._outcome("udp")
+        if "net" in self._plan.namespaces and self._sight.inodes["net"] != self._sight.host_inodes["net"]:
+            if tried != errno.ENETUNREACH:
+                return FAILED, "", "", f"connect to {_NOWHERE_TEXT} answered {_name(tried)}"
+            devices = self._sight.interfaces
+            if devices is not None and [one for one in devices if one != "lo"] and not _only_templates(devices):
+                return FAILED, "", "", f"network devices beside lo: {', '.join(devices)}"
+            seen = "lo alone" if devices is not None else "devices not readable from outside"
+            return ENFORCED, "namespace", f"own network namespace, {seen}; connect: ENETUNREACH", ""
+        if tried in _NO_SOCKET and self._plan.has_filter:
+            return ENFORCED, "seccomp", f"no network namespace; socket: {_name(tried)} by the filter", ""
+        return UNSUPPORTED, "", "", f"no network namespace, and a socket call answered {_name(tried)}"
+
+    def read_only_root(self) -> Answer:
+        tried = self._outcome("root") if "mnt" in self._plan.namespaces else self._outcome("host_write")
+        if tried in {errno.EROFS, errno.EACCES}:
+            return ENFORCED, "", f"creating a file in the root: {_name(tried)}", ""
+        return UNSUPPORTED, "", "", f"creating a file in the root answered {_name(tried)}"
+
+    def limits(self) -> Answer:
+        asked = {name: state for name, state in self._group.states.items() if state != "not_asked"}
+        evidence = ", ".join(f"{key}={value}" for key, value in self._group.readback.items()) or "rlimits, affinity and a watchdog"
+        word = self._driver if self._driver in {"cgroup2", "cgroup1"} else "rlimits"
+        if "failed" in asked.values():
+            return FAILED, "", evidence, "a limit was not taken over as asked"
+        if "degraded" in asked.values():
+            return DEGRADED, "rlimits", evidence, "no writable cgroup: " + ", ".join(sorted(name for name, state in asked.items() if state == "degraded"))
+        return ENFORCED, word, f"{word}: {evidence}", ""
+
+    def tcp_ports(self) -> Answer:
+        if not self._plan.landlock[1]:
+            return UNSUPPORTED, "", "", "Landlock below ABI 4 (6.7) has no TCP rules"
+        for name in ("connect", "bind"):
+            after = self._outcome(name, canary.AFTER_LANDLOCK)
+            if after is not None and (after != errno.EACCES or self._outcome(name, canary.BEFORE_LANDLOCK) == errno.EACCES):
+                return FAILED, "", "", f"{name} to an unnamed port answered {_name(after)}"
+        return ENFORCED, "", "unnamed ports: EACCES by Landlock, not before it", ""
+
+    def scope_abstract(self) -> Answer:
+        return self._scope("abstract", abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, "net")
+
+    def scope_signal(self) -> Answer:
+        return self._scope("signal", abi.LANDLOCK_SCOPE_SIGNAL, "pid")
+
+    def _scope(self, name: str, bit: int, namespace: str) -> Answer:
+        before, after = self._outcome(name, canary.BEFORE_LANDLOCK), self._outcome(name, canary.AFTER_LANDLOCK)
+        if self._plan.landlock[2] & bit and (before, after) == (0, errno.EPERM):
+            return ENFORCED, "landlock", "init reached before the ruleset, EPERM after it", ""
+        if self._plan.landlock[2] & bit and "pid" in self._plan.namespaces:
+            return FAILED, "", "", f"canary: {_name(before)} before the ruleset, {_name(after)} after it"
+        if namespace in self._plan.namespaces and self._sight.inodes[namespace] != self._sight.host_inodes[namespace]:
+            return ENFORCED, "namespace", f"own {namespace} namespace; Landlock below ABI 6 (6.12)", ""
+        return UNSUPPORTED, "", "", "Landlock below ABI 6 (6.12), and no namespace in its place"
+
+    def init_separation(self) -> Answer:
+        if self._plan.separate_init and "pid" in self._plan.namespaces:
+            return ENFORCED, "separate", "init runs under another user id than the commands", ""
+        return DEGRADED, "shared", "init is not dumpable, its signals are blocked, limits of others are refused by the filter", "only one user id can be mapped"
+
+    def no_orphans(self) -> Answer:
+        if "pid" in self._plan.namespaces:
+            return ENFORCED, "", "init is PID 1 of an own namespace and dies with the launcher", ""
+        return DEGRADED, "", "child sub-reapers", "no PID namespace: if host and launcher are killed at once, processes may live on"
+
+    def files_gated(self) -> Answer:
+        if self._bypass:
+            return UNSUPPORTED, "", "", "a host folder is bound writable: its files bypass the gate"
+        return UNSUPPORTED, "", "", "this version has no gate"
+
+    def devices(self) -> Answer:
+        shown = {point.decode("utf-8", "replace") for point, *_ in self._sight.mounts}
+        absent = [node for node in self._policy.devices if node not in shown]
+        if absent:
+            return UNSUPPORTED, "", "", f"not shown: {', '.join(absent)}"
+        return ENFORCED, "", f"bound: {', '.join(self._policy.devices)}", ""
+
+    def nested(self) -> Answer:
+        return ENFORCED, "", "user namespaces permitted by the filter", ""
+
+
+_NOWHERE_TEXT = "192.0.2.1"
+_METHODS = {control: getattr(_View, control.value) for control in Control if hasattr(_View, control.value)}
+#: Devices that some kernels put into every new network namespace: without an address, down, of no use.
+_TEMPLATES = ("lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0")
+
+
+def _only_templates(devices: tuple[str, ...]) -> bool:
+    return all(device in _TEMPLATES for device in devices)
+
+
+def _writable_host_mounts(rows: tuple[tuple[bytes, bytes, bytes, bytes], ...], plan: LaunchPlan) -> list[str]:
+    """Return the mount points that take writes and that no rule of the plan made writable."""
+    bound = {source: attributes for source, attributes, _ in plan.trees}
+    meant = {point for point, attributes in bound.items() if not attributes & 1}
+    stray = []
+    for point, options, kind, source in rows:
+        if b"ro" in options.split(b",") or kind in {b"proc", b"devpts"} or source == b"kavach":
+            continue
+        if point in meant or point == b"/workspace" or point.startswith(b"/dev/"):
+            continue
+        if any(point.startswith(one + b"/") for one in meant) or point.startswith(b"/workspace/"):
+            continue
+        stray.append(point.decode("utf-8", "replace"))
+    return stray
+
+
+def _name(code: int | None) -> str:
+    if code is None:
+        return "nothing"
+    return "success" if code == 0 else errno.errorcode.get(code, str(code))

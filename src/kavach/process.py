@@ -1,0 +1,193 @@
+"""A spawned command: its handle, from any thread, until the sandbox is destroyed.
+
+Guarantees: output is drained and deadlines are kept by a thread of its own, whether or not anybody waits or reads; the
+ending is kept. Does not: restart, or outlive the sandbox. May be called by: kavach.sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+from kavach.errors import ConfigError, KavachError
+from kavach.gate.release import release_chunk
+from kavach.launcher.pump import drive
+from kavach.model.command import milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kavach.model.command import Command
+    from kavach.model.result import ExecResult, RawResult
+    from kavach.sandbox import Sandbox
+
+
+class Chunk(bytes):
+    """Some bytes of a command's output, as they were released.
+
+    Attributes:
+        stream: `stdout` or `stderr`.
+    """
+
+    stream: str
+
+    def __new__(cls, content: bytes, stream: str) -> Self:
+        made = super().__new__(cls, content)
+        made.stream = stream
+        return made
+
+
+class Input:
+    """The writable end of a command's standard input."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+
+    def write(self, content: bytes) -> int:
+        """Write all bytes, waiting for the command to read.
+
+        Returns:
+            How many bytes were written: all of them.
+
+        Raises:
+            ConfigError: not bytes, or the input is closed.
+            BrokenPipeError: the command no longer reads.
+        """
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise ConfigError(f"stdin: expected bytes, got {type(content).__name__}", key="stdin")
+        with self._lock:
+            if self._handle < 0:
+                raise ConfigError("stdin: it is closed", key="stdin")
+            view = memoryview(content)
+            while view:
+                view = view[os.write(self._handle, view) :]
+        return len(content)
+
+    def close(self) -> None:
+        """Let the command see the end of its input; idempotent."""
+        with self._lock:
+            if self._handle >= 0:
+                os.close(self._handle)
+                self._handle = -1
+
+
+class Process:
+    """A command that runs in the background of a sandbox."""
+
+    def __init__(self, sandbox: Sandbox, command: Command) -> None:
+        self._sandbox = sandbox
+        self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
+        self._done = threading.Event()
+        self._raw: RawResult | None = None
+        self._error: BaseException | None = None
+        self._result: ExecResult | None = None
+        self._lock = threading.Lock()
+        self._started_s = time.monotonic()
+        self._ended_s: float | None = None
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self.stdin = Input(writer)
+        injection = sandbox.inject()
+        try:
+            self._running = sandbox.begin(command, injection, stdin=reader, on_chunk=self._take)
+        except BaseException:
+            self.stdin.close()
+            raise
+        finally:
+            os.close(reader)
+            injection.close()
+        #: The command's pid inside the sandbox.
+        self.pid = self._running.inner_pid
+        self._thread = threading.Thread(target=self._pump, name=f"kavach-{sandbox.id}-{self.pid}", daemon=True)
+        self._thread.start()
+
+    def _take(self, is_error: bool, content: bytes) -> None:  # noqa: FBT001 - the form a wall calls back in
+        released = release_chunk(content)
+        if released:
+            self._chunks.put(Chunk(released, "stderr" if is_error else "stdout"))
+
+    def _pump(self) -> None:
+        try:
+            self._raw = drive(self._running)
+        except BaseException as error:  # noqa: BLE001 - kept for whoever waits; a thread has nobody to raise to
+            self._error = error
+        finally:
+            self._ended_s = time.monotonic()
+            self.stdin.close()
+            self._chunks.put(None)
+            self._done.set()
+
+    def wait(self, timeout_s: float | None = None) -> ExecResult:
+        """Return the command's result when it has ended.
+
+        Args:
+            timeout_s: how long to wait; None = until it ends. The command is not ended by it.
+
+        Raises:
+            TimeoutError: it still runs.
+            KavachError: the sandbox failed.
+        """
+        milliseconds(timeout_s)
+        if not self._done.wait(timeout_s):
+            raise TimeoutError(f"command {self.pid} still runs after {timeout_s} s")
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._result is None:
+                assert self._raw is not None  # noqa: S101 - set before `done`
+                self._result = self._sandbox.conclude(self._raw)
+            return self._result
+
+    def poll(self) -> ExecResult | None:
+        """Return the result, or None while the command runs."""
+        return self.wait() if self._done.is_set() else None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command itself; one that has ended gets none.
+
+        Raises:
+            ConfigError: not a signal's number.
+        """
+        if isinstance(number, bool) or not isinstance(number, int) or number not in signal.valid_signals():
+            raise ConfigError(f"signal: expected a signal's number, got {number!r}", key="signal")
+        self._signal(number, group=False)
+
+    def terminate(self, grace_s: float = 5.0) -> ExecResult:
+        """Ask the command's process group to end (SIGTERM), kill it after `grace_s`, return the result."""
+        milliseconds(grace_s, key="grace_s")
+        self._signal(signal.SIGTERM, group=True)
+        if not self._done.wait(grace_s):
+            self.kill()
+        return self.wait()
+
+    def kill(self) -> None:
+        """Kill the command's process group; returns at once."""
+        self._signal(signal.SIGKILL, group=True)
+
+    def _signal(self, number: int, *, group: bool) -> None:
+        if not self._done.is_set():
+            with contextlib.suppress(KavachError):
+                self._running.signal(number, group=group)
+
+    def close_stdin(self) -> None:
+        """Let the command see the end of its input; idempotent."""
+        self.stdin.close()
+
+    def stream(self) -> Iterator[Chunk]:
+        """Yield released output as it comes, until the command has ended; each chunk goes to one reader."""
+        while (chunk := self._chunks.get()) is not None:
+            yield chunk
+        self._chunks.put(None)
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Milliseconds since its start, up to its end."""
+        return ((self._ended_s or time.monotonic()) - self._started_s) * 1000
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} in {self._sandbox.id} {'ended' if self._done.is_set() else 'running'}>"
