@@ -311,6 +311,5 @@ class InternalError(KavachError):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(
             message,
-            hint=hint
-            or "a defect of Kavach: please report this message with the output of `kavach doctor --json`",
+            hint=hint or "a defect of Kavach: please report this message with the output of `kavach doctor --json`",
         )

@@ -105,9 +105,7 @@ def run(
         )
 
 
-def _start(
-    argv: Sequence[str], *, stdin: bytes | None, env: Mapping[str, str], cwd: str
-) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], *, stdin: bytes | None, env: Mapping[str, str], cwd: str) -> subprocess.Popen[bytes]:
     if not argv:
         raise ConfigError("no program to start: argv is empty", key="argv")
     try:

@@ -218,7 +218,7 @@ class Sandbox:
         argv: Argv,
         *,
         stdin: bytes | str | None = None,
-        timeout_s: float | None | Unset = UNSET,
+        timeout_s: float | Unset | None = UNSET,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         reap: bool = False,
@@ -267,7 +267,7 @@ class Sandbox:
         self,
         argv: Argv,
         *,
-        timeout_s: float | None | Unset = UNSET,
+        timeout_s: float | Unset | None = UNSET,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
@@ -322,7 +322,9 @@ class Sandbox:
         else:
             error = f"the sandbox is {self._state}"
         duration_ms = (time.monotonic() - started) * 1000
-        return Health(ok=error is None, state=str(self._state), checked_utc=_now(), duration_ms=duration_ms, error=error)
+        return Health(
+            ok=error is None, state=str(self._state), checked_utc=_now(), duration_ms=duration_ms, error=error
+        )
 
     def metrics(self) -> Metrics:
         """Return what this sandbox has done and used so far."""
@@ -344,7 +346,7 @@ class Sandbox:
         argv: Argv,
         *,
         stdin: bytes | str | None,
-        timeout_s: float | None | Unset,
+        timeout_s: float | Unset | None,
         cwd: str | None,
         env: Mapping[str, str] | None,
     ) -> Command:
@@ -457,7 +459,7 @@ def run(
     stdin: bytes | str | None = None,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
-    timeout_s: float | None | Unset = UNSET,
+    timeout_s: float | Unset | None = UNSET,
     **fields: Any,  # noqa: ANN401 - typed by SandboxConfig
 ) -> ExecResult:
     """Run one command in a sandbox of its own, and leave nothing behind.
@@ -505,7 +507,9 @@ def require_available(config: SandboxConfig) -> None:
     """
     for name, words in _NOT_IN_THIS_VERSION.items():
         if getattr(config, name) is not None:
-            raise UnsupportedError(f"{name}: {words} are not part of this version", control=name, needed=words, found="none")
+            raise UnsupportedError(
+                f"{name}: {words} are not part of this version", control=name, needed=words, found="none"
+            )
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

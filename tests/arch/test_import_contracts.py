@@ -71,9 +71,7 @@ def test_import_contracts_hold():
 
 def test_jail_imports_only_the_allowed_modules():
     strangers = {
-        module: sorted(
-            name for name in imports if not name.startswith("kavach.") and name not in JAIL_MAY_IMPORT
-        )
+        module: sorted(name for name in imports if not name.startswith("kavach.") and name not in JAIL_MAY_IMPORT)
         for module, imports in jail_modules().items()
     }
     assert {module: names for module, names in strangers.items() if names} == {}
@@ -93,9 +91,7 @@ def test_packages_on_the_jails_path_load_nothing():
 def test_jail_has_no_annotation_machinery():
     for module in jail_modules():
         tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
-        decorated = [
-            node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.decorator_list
-        ]
+        decorated = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.decorator_list]
         assert not decorated, f"{module}: {decorated[0].name} is decorated"
 
 
@@ -108,8 +104,6 @@ def test_deciding_modules_use_os_for_nothing_but_paths_as_text():
             used = {
                 node.attr
                 for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "os"
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
             }
             assert used <= NO_IO, f"{path}: os.{', os.'.join(sorted(used - NO_IO))}"

@@ -117,9 +117,7 @@ def test_every_kernel_constant_names_its_header_and_first_version():
 
 
 @pytest.mark.needs("gcc", "linux")
-@pytest.mark.skipif(
-    platform.machine() not in {"x86_64", "aarch64"}, reason="the tables cover two architectures"
-)
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="the tables cover two architectures")
 def test_every_kernel_constant_equals_the_installed_header(tmp_path):
     wanted = [constant for constant in constants() if constant.origin is not None]
     assert len(wanted) > 100

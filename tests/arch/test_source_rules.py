@@ -60,9 +60,7 @@ def in_cli(path: Path) -> bool:
 
 
 def test_no_module_is_longer_than_the_limit():
-    long = {
-        short(p): n for p in MODULES if (n := len(p.read_text(encoding="utf-8").splitlines())) > MODULE_LINES
-    }
+    long = {short(p): n for p in MODULES if (n := len(p.read_text(encoding="utf-8").splitlines())) > MODULE_LINES}
     assert long == {}
 
 
@@ -92,9 +90,7 @@ def test_every_module_and_everything_public_says_what_it_guarantees():
                 nodes.append((node.name, node))
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 nodes += [
-                    (f"{node.name}.{m.name}", m)
-                    for m in node.body
-                    if isinstance(m, Function) and m.name[0] != "_"
+                    (f"{node.name}.{m.name}", m) for m in node.body if isinstance(m, Function) and m.name[0] != "_"
                 ]
         silent += [f"{short(path)}: {name}" for name, node in nodes if not ast.get_docstring(node)]  # type: ignore[arg-type]
     assert silent == []
@@ -131,9 +127,7 @@ def test_unfinished_work_is_not_in_the_source():
     words = re.compile(r"\b(TODO|FIXME|XXX|HACK|WIP)\b")
     found = [f"{short(p)}:{line} {text}" for p in MODULES for line, text in comments(p) if words.search(text)]
     found += [
-        f"{short(p)}: NotImplementedError"
-        for p in MODULES
-        if "NotImplementedError" in p.read_text(encoding="utf-8")
+        f"{short(p)}: NotImplementedError" for p in MODULES if "NotImplementedError" in p.read_text(encoding="utf-8")
     ]
     assert found == []
 
@@ -179,9 +173,7 @@ def test_processes_are_forked_only_by_the_launcher_and_nothing_is_evaluated(path
         "os.system",
         "os.popen",
     }
-    started = {
-        name for name in used if re.fullmatch(r"os\.(fork|forkpty|posix_spawnp?|exec[lv]p?e?|spawn\w+)", name)
-    }
+    started = {name for name in used if re.fullmatch(r"os\.(fork|forkpty|posix_spawnp?|exec[lv]p?e?|spawn\w+)", name)}
     assert used & evaluated == set()
     if not in_jail(path) and short(path) != "linux/host_attempt.py":
         assert started == set()
@@ -225,9 +217,7 @@ def test_no_file_names_the_place_it_was_written_in():
     if listed.returncode != 0:
         pytest.skip("not a git work tree")
     # Spelt in pieces, so that this file does not find itself.
-    words = re.compile(
-        "|".join([r"/" + r"work/", r"\.\./" + r"shared", "pypi" + r"\.org", "registry" + r"\.npmjs"])
-    )
+    words = re.compile("|".join([r"/" + r"work/", r"\.\./" + r"shared", "pypi" + r"\.org", "registry" + r"\.npmjs"]))
     found = []
     for name in listed.stdout.decode().split("\0"):
         path = ROOT / name

@@ -42,9 +42,7 @@ def examined():
 
     def run(source: str = "", wrapper: tuple[str, ...] = ()) -> dict:
         argv = [*wrapper, sys.executable, "-I", "-c", PRELUDE + textwrap.dedent(source) + "\nreport()\n"]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=DEADLINE_S, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

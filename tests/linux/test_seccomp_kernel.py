@@ -153,9 +153,7 @@ ARGUMENT_CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", [(), *[(option,) for option in OPTIONS], ("nested", "no_network", "wx")], ids=str
-)
+@pytest.mark.parametrize("options", [(), *[(option,) for option in OPTIONS], ("nested", "no_network", "wx")], ids=str)
 @pytest.mark.parametrize("name", ["basic", "strict"])
 def test_arguments_allowed_and_mutated_are_answered_by_the_kernel_as_the_rules_say(name, options):
     rules = apply_options(load_profile(name), options)
@@ -167,9 +165,7 @@ def test_arguments_allowed_and_mutated_are_answered_by_the_kernel_as_the_rules_s
 def test_random_arguments_are_answered_by_the_kernel_as_the_rules_say():
     choose = random.Random(20260101)
     rules = load_profile("strict")
-    conditional = [
-        r.call for r in rules.calls if r.clauses not in ((), ((),)) and r.call in syscalls.numbers(ARCH)
-    ]
+    conditional = [r.call for r in rules.calls if r.clauses not in ((), ((),)) and r.call in syscalls.numbers(ARCH)]
     safe = [call for call in conditional if call in {"socket", "ioctl", "prlimit64", "mknodat", "execveat"}]
     values = [0, 1, 2, 3, 10, 16, BAD_FD, BAD_POINTER, 0x5401, 0x5412, 1 << 32, 1 << 32 | 2, (1 << 64) - 1]
     calls = []
@@ -439,9 +435,7 @@ def test_derived_profiles_run_what_they_are_named_after(profile, program, tmp_pa
     assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
 
 
-@pytest.mark.parametrize(
-    "options", [("pin_cpu", "no_memfd", "no_exec_memfd", "no_network", "wx")], ids=["narrowest"]
-)
+@pytest.mark.parametrize("options", [("pin_cpu", "no_memfd", "no_exec_memfd", "no_network", "wx")], ids=["narrowest"])
 @pytest.mark.parametrize("program", ["true", "sh", "git", "make", "tar"])
 def test_strict_with_every_narrowing_option_still_runs(options, program, tmp_path):
     argv, expected, needs = PROGRAMS[program]

@@ -228,9 +228,7 @@ def test_two_secrets_for_one_target_are_refused(one, other, proxy):
 
 
 def test_neighbouring_targets_are_not_taken_for_one(proxy):
-    refs = [
-        SecretRef("api_key", target) for target in (File("/a/b"), File("/a/bc"), EnvVar("A"), EnvVar("AB"))
-    ]
+    refs = [SecretRef("api_key", target) for target in (File("/a/b"), File("/a/bc"), EnvVar("A"), EnvVar("AB"))]
     with deliver(refs, proxy) as injection:
         assert len(injection.deliveries) == 4
 
@@ -343,9 +341,7 @@ def test_longest_value_of_a_variable_is_what_the_kernel_takes():
     longest = 131_072 - len("A=") - 1
     argv = ["/bin/sh", "-c", "echo ${#A}"]
     assert (
-        os.waitstatus_to_exitcode(
-            os.waitpid(os.posix_spawn(argv[0], [*argv[:2], "true"], {"A": "x" * longest}), 0)[1]
-        )
+        os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(argv[0], [*argv[:2], "true"], {"A": "x" * longest}), 0)[1])
         == 0
     )
     with pytest.raises(OSError) as caught:
@@ -491,9 +487,7 @@ def test_platform_without_memfd_is_named(monkeypatch, proxy):
 
 
 @pytest.mark.parametrize(("code", "works"), [(errno.EINVAL, True), (errno.EMFILE, False)])
-def test_kernel_without_noexec_seal_is_served_and_another_refusal_is_reported(
-    monkeypatch, proxy, code, works
-):
+def test_kernel_without_noexec_seal_is_served_and_another_refusal_is_reported(monkeypatch, proxy, code, works):
     real, flags_seen = os.memfd_create, []
 
     def memfd_create(name, flags):

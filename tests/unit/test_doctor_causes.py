@@ -126,9 +126,7 @@ def test_user_namespaces_that_are_off_have_a_cause_and_a_fix(examined, files, an
 
 
 def test_two_causes_at_once_are_both_named(examined):
-    report = examined(
-        {"/proc/sys/user/max_user_namespaces": "0", "/proc/self/status": "Seccomp:\t2\n"}, **REFUSED
-    )
+    report = examined({"/proc/sys/user/max_user_namespaces": "0", "/proc/self/status": "Seccomp:\t2\n"}, **REFUSED)
     assert len(report.of("user_ns")) == 2
 
 
@@ -402,17 +400,13 @@ def test_kvm_without_permission_names_the_group(examined):
 
 
 def test_accelerators_are_listed_by_family(examined):
-    report = examined(
-        {"/dev/nvidia0": "", "/dev/dri/renderD128": "", "/dev/kfd": "", "/dev/accel/accel0": ""}
-    )
+    report = examined({"/dev/nvidia0": "", "/dev/dri/renderD128": "", "/dev/kfd": "", "/dev/accel/accel0": ""})
     assert set(report.devices) == {"nvidia", "dri", "kfd", "accel"}
     assert "/dev/dri/renderD128" in report.of("devices")[0].evidence
 
 
 def test_a_run_that_enforced_a_control_refutes_the_conclusion(examined):
-    report = examined(
-        **REFUSED, observed=[("user_ns", "enforced", "inode 4026532"), ("network", "not_asked", "")]
-    )
+    report = examined(**REFUSED, observed=[("user_ns", "enforced", "inode 4026532"), ("network", "not_asked", "")])
     (row,) = report.of("user_ns")
     assert (row.available, row.observed, row.evidence) == (YES, True, "inode 4026532")
     assert all(not row.observed for row in report.of("network"))

@@ -116,9 +116,7 @@ def test_a_mapped_range_tells_that_this_is_a_user_namespace(fake, text, expected
 
 
 def test_switches_that_the_kernel_lacks_are_left_out(fake):
-    root = fake(
-        {"/proc/sys/user/max_user_namespaces": "0\n", "/proc/sys/kernel/unprivileged_userns_clone": "1\n"}
-    )
+    root = fake({"/proc/sys/user/max_user_namespaces": "0\n", "/proc/sys/kernel/unprivileged_userns_clone": "1\n"})
     found = host.namespace_sysctls(root)
     assert found == {"user.max_user_namespaces": 0, "kernel.unprivileged_userns_clone": 1}
 

@@ -64,12 +64,8 @@ class FakeKernel:
         os.makedirs(point, exist_ok=True)
         kind, options = ("cgroup2", "rw") if version == 2 else ("cgroup", "rw," + ",".join(controllers))
         self.mounts.append(f"33 31 0:30 / {point} rw shared:9 - {kind} {kind} {options}")
-        self.positions.append(
-            f"{len(self.positions)}:{'' if version == 2 else ','.join(controllers)}:{position}"
-        )
-        (self.proc / "self/mountinfo").write_text(
-            "1 0 0:1 / / rw - ext4 /dev/x rw\n" + "\n".join(self.mounts) + "\n"
-        )
+        self.positions.append(f"{len(self.positions)}:{'' if version == 2 else ','.join(controllers)}:{position}")
+        (self.proc / "self/mountinfo").write_text("1 0 0:1 / / rw - ext4 /dev/x rw\n" + "\n".join(self.mounts) + "\n")
         (self.proc / "self/cgroup").write_text("\n".join(self.positions) + "\n")
         self.populate(point, version, tuple(controllers))
         folder = str(point)
@@ -407,9 +403,7 @@ def test_sweep_removes_the_folders_of_dead_owners_only(kernel):
     for folder in (dead, reused, elsewhere, foreign):
         os.mkdir(folder)
     os.mkdir(dead + "/init")
-    removed = limits.sweep(
-        driver, lambda pid, start: limits.is_owner_alive(pid, start, proc=str(kernel.proc))
-    )
+    removed = limits.sweep(driver, lambda pid, start: limits.is_owner_alive(pid, start, proc=str(kernel.proc)))
     assert set(removed) == {dead, reused}
     assert all(os.path.isdir(folder) for folder in (own, elsewhere, foreign))
 

@@ -43,7 +43,21 @@ def test_paths_and_bytes_are_words_too():
 
 @pytest.mark.parametrize(
     "argv",
-    [[], "", "   ", [""], None, 5, b"ls", {"ls": 1}, ["ls", 5], ["ls", None], [["ls"]], ["ls", "a\0b"], ["\ud800"]],
+    [
+        [],
+        "",
+        "   ",
+        [""],
+        None,
+        5,
+        b"ls",
+        {"ls": 1},
+        ["ls", 5],
+        ["ls", None],
+        [["ls"]],
+        ["ls", "a\0b"],
+        ["\ud800"],
+    ],
 )
 def test_what_is_no_command_is_refused(argv):
     with pytest.raises(ConfigError) as caught:
@@ -67,7 +81,17 @@ def test_a_folder_must_be_absolute_and_normalised(cwd):
 
 @pytest.mark.parametrize(
     "env",
-    [{"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": "x\0y"}, {"A": 5}, {5: "x"}, {"A": None}, [("A", "x")], "A=x"],
+    [
+        {"": "x"},
+        {"A=B": "x"},
+        {"A\0": "x"},
+        {"A": "x\0y"},
+        {"A": 5},
+        {5: "x"},
+        {"A": None},
+        [("A", "x")],
+        "A=x",
+    ],
 )
 def test_an_environment_that_could_be_misread_is_refused(env):
     with pytest.raises(ConfigError):
@@ -90,7 +114,8 @@ def test_an_environment_is_copied():
 
 
 @pytest.mark.parametrize(
-    ("given", "data"), [(None, None), (b"\0\xff", b"\0\xff"), ("ä", b"\xc3\xa4"), ("", b""), (bytearray(b"a"), b"a")]
+    ("given", "data"),
+    [(None, None), (b"\0\xff", b"\0\xff"), ("ä", b"\xc3\xa4"), ("", b""), (bytearray(b"a"), b"a")],
 )
 def test_standard_input_is_bytes_exactly(given, data):
     assert make_command(["x"], stdin=given).stdin == data

@@ -55,9 +55,7 @@ def test_leaf_names_are_unique_across_groups_and_fields():
 
 def test_the_written_signature_lists_every_keyword():
     tree = ast.parse(inspect.getsource(module))
-    written = next(
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"
-    )
+    written = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     assert {one.arg for one in written.args.kwonlyargs} == {*SandboxPolicy.__struct_fields__, *LEAVES}
 
 

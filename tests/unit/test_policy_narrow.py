@@ -107,7 +107,13 @@ def test_two_rules_have_in_common_what_both_name(a, b, common):
 def test_flags_limits_and_lacks():
     merged = both(
         P(read_only_rootfs=True, memory_limit_mb=5, cpu_limit=2.0, refuse_wx=True, nested=True),
-        P(memory_limit_mb=9, max_pids=3, scope_signal=True, output_action="kill", may_lack=["limits", "seccomp"]),
+        P(
+            memory_limit_mb=9,
+            max_pids=3,
+            scope_signal=True,
+            output_action="kill",
+            may_lack=["limits", "seccomp"],
+        ),
     )
     assert merged.filesystem.read_only_rootfs
     assert merged.seccomp.refuse_wx

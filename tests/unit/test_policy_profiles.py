@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 
 import pytest
 
 from kavach.errors import ConfigError, PolicyError
 from kavach.model.policy import SandboxPolicy
 from kavach.policy.difference import compare
-from kavach.policy.profiles import MAX_EXTENDS, MAX_PROFILE_BYTES, dump_profile, load_profile, read_profile_text
+from kavach.policy.profiles import (
+    MAX_EXTENDS,
+    MAX_PROFILE_BYTES,
+    dump_profile,
+    load_profile,
+    read_profile_text,
+)
 from kavach.policy.schema import profile_schema
 
 WHOLE = """
@@ -83,7 +90,7 @@ def test_a_custom_profile_is_found_beside_the_file(tmp_path):
 
 @pytest.mark.parametrize("names", [["a", "a"], ["a", "b", "a"], ["a", "b", "c", "a"]])
 def test_a_circle_of_extends_is_refused(tmp_path, names):
-    for name, following in zip(names, names[1:], strict=False):
+    for name, following in pairwise(names):
         (tmp_path / f"{name}.toml").write_text(f'extends = "{following}.toml"\n')
     with pytest.raises(ConfigError, match="circle") as caught:
         load_profile(tmp_path / "a.toml")

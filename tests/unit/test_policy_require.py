@@ -53,12 +53,12 @@ def test_strict_refuses_without_landlock():
 
 
 def test_basic_runs_in_a_container_without_namespaces_if_landlock_holds_the_files():
-    gone = {name: (S.UNSUPPORTED, "") for name in NAMESPACES}
+    gone = dict.fromkeys(NAMESPACES, (S.UNSUPPORTED, ""))
     assert lacking(SandboxPolicy.basic(), **gone, filesystem=(S.ENFORCED, "landlock")) == []
 
 
 def test_basic_refuses_with_neither_mount_view_nor_landlock():
-    gone = {name: (S.UNSUPPORTED, "") for name in NAMESPACES}
+    gone = dict.fromkeys(NAMESPACES, (S.UNSUPPORTED, ""))
     missing = lacking(SandboxPolicy.basic(), **gone, filesystem=(S.UNSUPPORTED, ""))
     assert missing == ["mount_view", "filesystem"]
 

@@ -107,9 +107,7 @@ def test_limits_of_others_and_the_core_limit_cannot_be_set(profile):
     assert _ask(profile, "setrlimit", 3, new) == 0
 
 
-@pytest.mark.parametrize(
-    "call", ["sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]
-)
+@pytest.mark.parametrize("call", ["sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"])
 def test_scheduling_of_others_cannot_be_changed(profile, call):
     assert _ask(profile, call, 1) == EPERM
     assert _ask(profile, call, 0) == (EPERM if profile.name == "edge" else 0)
@@ -188,9 +186,7 @@ def test_calls_that_are_in_no_table_do_not_exist(profile):
 
 
 def test_the_launchers_last_steps_are_allowed(profile):
-    for (
-        call
-    ) in "sendmsg recvmsg read write dup2 dup3 chdir close close_range execve exit_group fcntl".split():
+    for call in "sendmsg recvmsg read write dup2 dup3 chdir close close_range execve exit_group fcntl".split():
         assert _ask(profile, call) == 0, call
     assert _ask(profile, "prctl", 15) == 0
 
@@ -311,9 +307,7 @@ def test_log_lets_only_what_no_rule_names_through():
     program = compile_rules(load_profile("strict"), "x86_64", log=True)
     numbers, arch = syscalls.numbers("x86_64"), syscalls.AUDIT_ARCH_X86_64
     assert bpf.interpret(program, numbers["shmget"], arch, ()) == seccomp_filter.SECCOMP_RET_LOG
-    assert (
-        bpf.interpret(program, numbers["clone"], arch, (NEWUSER,)) == seccomp_filter.SECCOMP_RET_ERRNO | EPERM
-    )
+    assert bpf.interpret(program, numbers["clone"], arch, (NEWUSER,)) == seccomp_filter.SECCOMP_RET_ERRNO | EPERM
     assert bpf.interpret(program, numbers["clone3"], arch, ()) == seccomp_filter.REFUSE_UNKNOWN
     assert bpf.interpret(program, 999, arch, ()) == seccomp_filter.REFUSE_UNKNOWN
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_every_sequence_to_depth_six_stays_in_the_table_and_destroyed_is_final()
     for _ in range(6):
         reached |= {(*path, target) for path in reached for target in S if can_transition(path[-1], target)}
     for path in reached:
-        assert all(pair in EIGHT for pair in zip(path, path[1:], strict=False))
+        assert all(pair in EIGHT for pair in pairwise(path))
         assert S.DESTROYED not in path[:-1]
         assert S.CREATED not in path[1:]
     assert (S.CREATED, S.RUNNING, S.DESTROYED) in reached

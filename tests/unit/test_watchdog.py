@@ -45,13 +45,7 @@ class FakeProc:
 
 
 def test_descendants_are_found_through_every_thread_and_others_are_not(tmp_path):
-    proc = (
-        FakeProc(tmp_path)
-        .add(100, children=(101,), threads=3)
-        .add(101, children=(102, 103))
-        .add(102)
-        .add(103)
-    )
+    proc = FakeProc(tmp_path).add(100, children=(101,), threads=3).add(101, children=(102, 103)).add(102).add(103)
     proc.add(500, resident=900 * MIB)
     found = proc.sample(precise_above_bytes=100 * MIB)
     assert (found.processes, found.tasks, found.memory_bytes) == (4, 6, 4 * MIB)
@@ -68,9 +62,7 @@ def test_proportional_sizes_are_read_only_above_the_limit(tmp_path):
     proc = FakeProc(tmp_path).add(100, resident=60 * MIB, rollup=(10 * MIB, 2 * MIB))
     assert proc.sample(precise_above_bytes=60 * MIB).memory_bytes == 60 * MIB
     found = proc.sample(precise_above_bytes=59 * MIB)
-    assert (found.is_precise, found.memory_bytes) == (True, 13 * MIB), (
-        "anonymous, swapped and shared; no file pages"
-    )
+    assert (found.is_precise, found.memory_bytes) == (True, 13 * MIB), "anonymous, swapped and shared; no file pages"
 
 
 def test_a_process_that_may_not_be_looked_into_counts_with_its_anonymous_pages(tmp_path):

@@ -30,7 +30,9 @@ def create_backend(config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str
         BackendUnavailable: no wall has that name, or it does not exist in this installation.
     """
     if config.inner_backend is not None or config.layers is not None:
-        raise BackendUnavailable("nested walls (inner_backend, layers) are not part of this version", backend="composite")
+        raise BackendUnavailable(
+            "nested walls (inner_backend, layers) are not part of this version", backend="composite"
+        )
     wall: Wall = load_backend(config.backend)(config, policy, sandbox_id)
     return wall
 
@@ -65,7 +67,11 @@ def third_party() -> dict[str, object]:
     """Return the entry points by which other distributions add walls; a name of our own cannot be taken over."""
     from importlib.metadata import entry_points
 
-    return {point.name.lower(): point for point in entry_points(group=ENTRY_POINTS) if point.name.lower() not in {wall.value for wall in Backend}}
+    return {
+        point.name.lower(): point
+        for point in entry_points(group=ENTRY_POINTS)
+        if point.name.lower() not in {wall.value for wall in Backend}
+    }
 
 
 def names() -> tuple[str, ...]:
@@ -83,7 +89,11 @@ def resolve_best(policy: SandboxPolicy) -> tuple[str, Probe]:
     started = [one for one in probes if one.available]
     if not started:
         reasons = "; ".join(f"{one.backend}: {', '.join(one.reasons)}" for one in probes)
-        raise BackendUnavailable(f"no wall starts here: {reasons}", backend="auto", missing=[reason for one in probes for reason in one.missing])
+        raise BackendUnavailable(
+            f"no wall starts here: {reasons}",
+            backend="auto",
+            missing=[reason for one in probes for reason in one.missing],
+        )
     best = max(started, key=lambda one: one.score or 0)
     return best.backend, best
 

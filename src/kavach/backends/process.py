@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kavach.backends.process_run import ProcessRun, make_message
+from kavach.backends.process_run import ProcessRun, SecretRow, make_message
 from kavach.errors import BackendError, LaunchError, UnsupportedError
 from kavach.launcher import client, freeze, limits, negotiate, observe
 from kavach.launcher.facts import IDS_A_SANDBOX, read_facts
@@ -67,7 +67,9 @@ class ProcessWall:
 
     backend = "process"
 
-    def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, *, listening: bool = False) -> None:
+    def __init__(
+        self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, *, listening: bool = False
+    ) -> None:
         self._config = config
         self._policy = policy
         self._id = sandbox_id
@@ -136,7 +138,12 @@ class ProcessWall:
                     names = found
                 elif error.step == "open_proc" and has_proc and may_lack(self._policy, "mount_view"):
                     has_proc = False
-                elif error.step in negotiate.MOUNT_STEPS and "mnt" in names and may_lack(self._policy, "mount_view") and facts.landlock[0]:
+                elif (
+                    error.step in negotiate.MOUNT_STEPS
+                    and "mnt" in names
+                    and may_lack(self._policy, "mount_view")
+                    and facts.landlock[0]
+                ):
                     names -= {"mnt"}
                 else:
                     raise negotiate.refusal(error, plan) from error
@@ -239,8 +246,8 @@ class ProcessWall:
             LaunchError: a step of the child failed.
         """
         plan = self._require_plan()
-        message, descriptors = make_message(command, plan, self._config.env, injection)
-        return self._run(b"go", message, descriptors, command.timeout_ms, stdin, command.stdin, check, on_chunk)
+        message, secrets = make_message(command, plan, self._config.env, injection)
+        return self._run(b"go", message, secrets, command.timeout_ms, stdin, command.stdin, check, on_chunk)
 
     def transfer(self, operation: tuple[bytes, ...], content: bytes | None) -> ProcessRun:
         """Do a file operation inside, with the command's own rights (kavach.launcher.fileops)."""
@@ -252,7 +259,7 @@ class ProcessWall:
         self,
         verb: bytes,
         message: tuple[object, ...],
-        descriptors: tuple[int, ...],
+        secrets: tuple[SecretRow, ...],
         timeout_ms: int | None,
         stdin: int | None,
         content: bytes | None,
@@ -276,7 +283,7 @@ class ProcessWall:
             enforcement,
             verb=verb,
             message=message,
-            descriptors=descriptors,
+            secrets=secrets,
             timeout_ms=timeout_ms,
             stdin=stdin,
             content=content,
@@ -306,7 +313,9 @@ class ProcessWall:
             raise negotiate.refusal(error, self._require_plan()) from error
         except TimeoutError as error:
             prepared.close() if prepared else None
-            raise LaunchError("the command child did not stand in time; nothing was run", step="standing", errno=error.errno) from error
+            raise LaunchError(
+                "the command child did not stand in time; nothing was run", step="standing", errno=error.errno
+            ) from error
         except OSError as error:
             prepared.close() if prepared else None
             raise BackendError("the sandbox's init has gone; expected it to stand", runtime="process") from error
@@ -345,7 +354,12 @@ class ProcessWall:
         if self._policy.preset == "strict" and not self._policy.nested:
             fatal.add(ControlState.DEGRADED)
         for row in enforcement.rows:
-            if row.asked and row.state in fatal and row.control not in _UNSCORED and not may_lack(self._policy, row.control):
+            if (
+                row.asked
+                and row.state in fatal
+                and row.control not in _UNSCORED
+                and not may_lack(self._policy, row.control)
+            ):
                 raise UnsupportedError(
                     f"{row.control} was asked for and is {row.state}: {row.reason}; nothing was run",
                     control=row.control,
@@ -355,7 +369,9 @@ class ProcessWall:
                 )
         if enforcement.holes and not may_lack(self._policy, "*"):
             raise UnsupportedError(
-                f"a canary got through: {enforcement.holes[0]}; nothing was run", control=enforcement.holes[0], found="a hole"
+                f"a canary got through: {enforcement.holes[0]}; nothing was run",
+                control=enforcement.holes[0],
+                found="a hole",
             )
 
     def kill_run(self, leaf: Leaf) -> None:

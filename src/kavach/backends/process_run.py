@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from kavach.model.enforcement import Enforcement
     from kavach.model.policy import ResourceLimits
 
+#: How a secret goes in: kind, target, mode, the sealed memfd that holds it.
+SecretRow = tuple[str, str | int, int, int]
 _SIGKILL = 9  # asm-generic/signal.h
 _NOT_RUNNABLE, _NOT_FOUND = 126, 127  # POSIX, Shell Command Language 2.8.2
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -38,7 +40,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 def make_message(
     command: Command, plan: LaunchPlan, extra: dict[str, str], injection: Injection | None
-) -> tuple[tuple[object, ...], tuple[tuple[str, object, int, int], ...]]:
+) -> tuple[tuple[object, ...], tuple[SecretRow, ...]]:
     """Return the late part of a command (argv, environment, cwd, secrets) and the secrets' descriptors."""
     workspace = plan.layout.workspace
     path = ":".join((*plan.layout.path, "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"))
@@ -72,7 +74,7 @@ class ProcessRun:
         *,
         verb: bytes,
         message: tuple[object, ...],
-        descriptors: tuple[tuple[str, object, int, int], ...],
+        secrets: tuple[SecretRow, ...],
         timeout_ms: int | None,
         stdin: int | None,
         content: bytes | None,
@@ -103,7 +105,7 @@ class ProcessRun:
             stderr, err = _pipe(undo)
             given = _stdin(content, stdin)
             try:
-                _let_go(prepared, verb, message, descriptors, (given, out, err))
+                _let_go(prepared, verb, message, secrets, (given, out, err))
             finally:
                 os.close(given)
                 os.close(out)
@@ -236,7 +238,7 @@ def _let_go(
     prepared: Prepared,
     verb: bytes,
     message: tuple[object, ...],
-    secrets: tuple[tuple[str, object, int, int], ...],
+    secrets: tuple[SecretRow, ...],
     streams: tuple[int, int, int],
 ) -> None:
     """Send `go`: descriptors by index, which of them becomes which number, and which hold secrets."""
@@ -254,7 +256,10 @@ def _let_go(
         else:
             numbers[int(str(target))] = index
     try:
-        prepared.go((verb, argv, environment, cwd, tuple(numbers.items()), tuple(variables), tuple(files)), tuple(handles))
+        prepared.go(
+            (verb, argv, environment, cwd, tuple(numbers.items()), tuple(variables), tuple(files)),
+            tuple(handles),
+        )
     except OSError as error:
         raise BackendError("the command child ended before it was let go", runtime="process") from error
 

@@ -124,9 +124,7 @@ class CredentialProxy:
         if name in self._sources:
             return self._sources[name]
         known = ", ".join(self.names) or "none is registered"
-        raise CredentialError(
-            f"no secret is registered as {name!r}; known: {known}", hint="register(name, value)"
-        )
+        raise CredentialError(f"no secret is registered as {name!r}; known: {known}", hint="register(name, value)")
 
     def __repr__(self) -> str:
         return f"CredentialProxy(names={list(self.names)})"

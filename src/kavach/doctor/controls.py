@@ -73,9 +73,7 @@ def landlock_rows(facts: HostFacts) -> list[Row]:
     ]
 
 
-def _right_row(
-    facts: HostFacts, control: str, wanted: tuple[int, int, int, int], instead: str, fix: str
-) -> Row:
+def _right_row(facts: HostFacts, control: str, wanted: tuple[int, int, int, int], instead: str, fix: str) -> Row:
     """Return the row of one right; `instead` names what holds the control without it."""
     abi, needed = usable_abi(facts), landlock_abi.minimum_abi(wanted)
     if abi >= needed:

@@ -42,17 +42,13 @@ def usable_abi(facts: HostFacts) -> int:
 
 def best_wall(facts: HostFacts) -> str:
     """Return the strongest process wall that stands here, in words."""
-    return _wall_of(
-        namespaces=has_namespaces(facts), landlock=usable_abi(facts) > 0, seccomp=has_seccomp(facts)
-    )
+    return _wall_of(namespaces=has_namespaces(facts), landlock=usable_abi(facts) > 0, seccomp=has_seccomp(facts))
 
 
 def _wall_of(*, namespaces: bool, landlock: bool, seccomp: bool) -> str:
     """Return the name of the process wall made of these parts."""
     parts = [
-        name
-        for name, there in (("namespaces", namespaces), ("Landlock", landlock), ("seccomp", seccomp))
-        if there
+        name for name, there in (("namespaces", namespaces), ("Landlock", landlock), ("seccomp", seccomp)) if there
     ]
     if not namespaces and not landlock:
         return "none: neither namespaces nor Landlock; commands are refused"

@@ -7,14 +7,17 @@ before any command exists.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import resource
 import stat
 
-import _socket
-
 from kavach.linux import confine, landlock, mounts, namespaces, seccomp, uapi
+
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _READ_ONLY = uapi.MOUNT_ATTR_RDONLY | uapi.MOUNT_ATTR_NOSUID | uapi.MOUNT_ATTR_NODEV | uapi.MOUNT_ATTR_NOEXEC
 
@@ -271,7 +274,7 @@ def filter_init(wall: Wall, program: bytes) -> None:
     seccomp.install(program)
 
 
-STEPS = {
+STEPS: dict[bytes, Callable[..., None]] = {
     b"adopt_orphans": adopt_orphans,
     b"die_with_launcher": die_with_launcher,
     b"take_ids": take_ids,

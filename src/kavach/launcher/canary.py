@@ -7,11 +7,15 @@ command child only.
 
 from __future__ import annotations
 
+import _socket
 import os
 
-import _socket
-
 from kavach.linux import libc, uapi
+
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 # ORDER: the same act before and after a control proves that the control, and not something else, refuses it.
 BEFORE_LANDLOCK = 0
@@ -19,7 +23,7 @@ AFTER_LANDLOCK = 1
 FINAL = 2
 
 
-def attempt(canaries: tuple[tuple[object, ...], ...], phase: int) -> list[tuple[bytes, int, int]]:
+def attempt(canaries: tuple[tuple[Any, ...], ...], phase: int) -> list[tuple[bytes, int, int]]:
     """Return (name, phase, errno) for each canary of `phase`: rows of (phase, name, act, *arguments)."""
     results = []
     for when, name, act, *arguments in canaries:
@@ -53,7 +57,7 @@ def _udp(address: bytes, port: int) -> None:
     _connect(_socket.AF_INET, _socket.SOCK_DGRAM, (address.decode(), port))
 
 
-def _connect(family: int, kind: int, address: object) -> None:
+def _connect(family: int, kind: int, address: Any) -> None:
     handle = _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
     try:
         handle.connect(address)
@@ -92,7 +96,7 @@ def _new_user_namespace() -> None:
     libc.syscall(uapi.SYS_UNSHARE, uapi.CLONE_NEWUSER)
 
 
-ACTS = {
+ACTS: dict[bytes, Callable[..., None]] = {
     b"signal": _signal,
     b"abstract": _abstract,
     b"pathname": _pathname,

@@ -7,15 +7,19 @@ the ending (init does). May be called by: init only, in a process it has just fo
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import os
 import select
 
-import _socket
-
 from kavach.launcher import canary, fileops, wire
 from kavach.linux import confine, landlock, seccomp
+
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _NOT_RUNNABLE = 126  # POSIX, Shell Command Language 2.8.2
 _NOT_FOUND = 127  # POSIX, Shell Command Language 2.8.2
@@ -25,7 +29,7 @@ _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 class Start:
     """What the steps of one command share."""
 
-    def __init__(self, channel: _socket.socket, ruleset: int, canaries: tuple[tuple[object, ...], ...]) -> None:
+    def __init__(self, channel: _socket.socket, ruleset: int, canaries: tuple[tuple[Any, ...], ...]) -> None:
         self.channel = channel
         self.ruleset = ruleset
         self.canaries = canaries
@@ -119,7 +123,7 @@ def try_final(start: Start) -> None:
     start.outcomes += canary.attempt(start.canaries, canary.FINAL)
 
 
-STEPS = {
+STEPS: dict[bytes, Callable[..., None]] = {
     b"own_session": own_session,
     b"limits": limits,
     b"processor": processor,
@@ -139,7 +143,10 @@ STEPS = {
 
 
 def run(
-    channel: _socket.socket, ruleset: int, steps: tuple[tuple[bytes, int, tuple[object, ...]], ...], canaries: tuple[tuple[object, ...], ...]
+    channel: _socket.socket,
+    ruleset: int,
+    steps: tuple[tuple[bytes, int, tuple[Any, ...]], ...],
+    canaries: tuple[tuple[Any, ...], ...],
 ) -> None:
     """Take the steps, stand, wait for `go`, become the command; never returns."""
     start = Start(channel, ruleset, canaries)
@@ -164,7 +171,7 @@ def _give_up(channel: _socket.socket, name: bytes, code: int) -> None:
     os._exit(_NOT_FOUND if code == errno.ENOENT else _NOT_RUNNABLE)
 
 
-def _go(channel: _socket.socket, message: object, descriptors: list[int]) -> None:
+def _go(channel: _socket.socket, message: Any, descriptors: list[int]) -> None:
     verb, argv, environment, cwd, numbers, secrets, files = message
     stage = b"secrets"
     try:

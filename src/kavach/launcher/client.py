@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kavach.errors import InternalError, LaunchError
 from kavach.launcher import wire
@@ -27,10 +27,7 @@ START_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a start ta
 BUILD_TIMEOUT_S = 20.0  # protects the caller from a hung mount; a build takes 0.003 s
 END_TIMEOUT_S = 5.0  # protects destroy from a process in uninterruptible sleep; an ending takes 0.001 s
 _CHANNEL = 3  # the launcher's descriptor number for its channel
-_BOOT = (
-    "import sys;sys.path.insert(0,sys.argv[2]);from kavach.launcher import zygote;"
-    "zygote.main(3,int(sys.argv[1]))"
-)
+_BOOT = "import sys;sys.path.insert(0,sys.argv[2]);from kavach.launcher import zygote;zygote.main(3,int(sys.argv[1]))"
 
 
 class Request(NamedTuple):
@@ -75,7 +72,9 @@ class Launcher:
             self.outside = _rows(message, b"hello")[0]
         except (EOFError, TimeoutError, ValueError) as error:
             self.close()
-            raise InternalError("the launcher did not start", hint=f"{sys.executable} -I -S must run: {error}") from error
+            raise InternalError(
+                "the launcher did not start", hint=f"{sys.executable} -I -S must run: {error}"
+            ) from error
 
     def is_alive(self) -> bool:
         """Return whether the launcher still holds its end of the channel."""
@@ -95,7 +94,16 @@ class Launcher:
         mine, theirs = _channel_pair()
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
-            body = (b"create", request.flags, request.maps, request.sources, request.plan, request.joins, request.folders, request.scratch)
+            body = (
+                b"create",
+                request.flags,
+                request.maps,
+                request.sources,
+                request.plan,
+                request.joins,
+                request.folders,
+                request.scratch,
+            )
             try:
                 with self._lock:
                     wire.send(self._channel, body, sent)
@@ -125,7 +133,13 @@ class Standing:
     """One sandbox: the channel to its init, init's pidfd, and what was seen from outside when it was made."""
 
     def __init__(
-        self, channel: socket.socket, pid: int, pidfd: int, inodes: tuple[int, ...], lost: tuple[tuple[bytes, int], ...], folder: int
+        self,
+        channel: socket.socket,
+        pid: int,
+        pidfd: int,
+        inodes: tuple[int, ...],
+        lost: tuple[tuple[bytes, int], ...],
+        folder: int,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
@@ -261,7 +275,7 @@ class Prepared:
     abandon = close
 
 
-def receive_within(channel: socket.socket, timeout_s: float) -> tuple[object, list[int], int]:
+def receive_within(channel: socket.socket, timeout_s: float) -> tuple[Any, list[int], int]:
     """Return one message (kavach.launcher.wire.receive), or raise TimeoutError."""
     if not _is_readable(channel.fileno(), timeout_s):
         raise TimeoutError(errno.ETIMEDOUT, "no answer in time")
@@ -286,25 +300,32 @@ def _await_standing(channel: socket.socket) -> Standing:
                 wire.close_all(descriptors)
                 raise _step_error(message)
         pid, inodes = made
-        return Standing(channel, pid, kept.pop(), inodes, standing[1], folder.pop() if folder else -1)  # type: ignore[arg-type]
+        return Standing(channel, pid, kept.pop(), inodes, standing[1], folder.pop() if folder else -1)
     except (EOFError, TimeoutError, ValueError, IndexError) as error:
         wire.close_all(kept)
         wire.close_all(folder)
-        raise LaunchError("the sandbox's init ended or hung while building", step="standing", errno=errno.EPIPE) from error
+        raise LaunchError(
+            "the sandbox's init ended or hung while building", step="standing", errno=errno.EPIPE
+        ) from error
     except StepError:
         wire.close_all(kept)
         wire.close_all(folder)
         raise
 
 
-def _rows(message: object, verb: bytes) -> tuple[object, ...]:
+def _rows(message: object, verb: bytes) -> tuple[Any, ...]:
     if not isinstance(message, tuple) or len(message) < 2 or message[0] != verb:
         raise ValueError(f"expected {verb!r}")
     return message[1:]
 
 
 def _step_error(message: object) -> StepError:
-    if isinstance(message, tuple) and len(message) == 3 and isinstance(message[1], bytes) and isinstance(message[2], int):
+    if (
+        isinstance(message, tuple)
+        and len(message) == 3
+        and isinstance(message[1], bytes)
+        and isinstance(message[2], int)
+    ):
         return StepError(message[1].decode("ascii", "replace"), message[2])
     raise ValueError("not a message")
 

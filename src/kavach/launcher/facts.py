@@ -107,7 +107,9 @@ def _used_ids() -> list[tuple[int, int]]:
     """Return (first, count) of ids that accounts hold or that are lent to users as subordinate ids."""
     used = [(65534, 2)]
     for path, column in (("/etc/passwd", 2), ("/etc/group", 2)):
-        used += [(int(fields[column]), 1) for fields in _rows(path) if len(fields) > column and fields[column].isdigit()]
+        used += [
+            (int(fields[column]), 1) for fields in _rows(path) if len(fields) > column and fields[column].isdigit()
+        ]
     for path in ("/etc/subuid", "/etc/subgid"):
         for fields in _rows(path):
             if len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit():

@@ -14,6 +14,10 @@ import errno
 import os
 import stat
 
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _CHUNK_BYTES = 1 << 16  # pipe(7): the default capacity of a pipe
 _MAXIMUM_ENTRIES = 100_000  # protects the host's reader from a folder made to be endless
 
@@ -92,7 +96,7 @@ def _remove(path: bytes) -> None:
         os.unlink(path)
 
 
-_OPERATIONS = {
+_OPERATIONS: dict[bytes, Callable[..., None]] = {
     b"read": _read,
     b"write": _write,
     b"list": _list,

@@ -39,9 +39,7 @@ class LimitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         if self.memory_bytes is not None and self.memory_bytes < cgroup.PAGE_BYTES:
-            raise ValueError(
-                f"memory_bytes: expected at least one page ({cgroup.PAGE_BYTES}), got {self.memory_bytes}"
-            )
+            raise ValueError(f"memory_bytes: expected at least one page ({cgroup.PAGE_BYTES}), got {self.memory_bytes}")
         if self.cpu_cores is not None and not 0.001 <= self.cpu_cores < 1e6:
             raise ValueError(f"cpu_cores: expected at least 0.001, got {self.cpu_cores}")
         if self.max_pids is not None and self.max_pids < 1:
@@ -50,9 +48,7 @@ class LimitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def memory_pages_bytes(self) -> int | None:
         """`memory_bytes` as the kernel stores it."""
-        return (
-            None if self.memory_bytes is None else self.memory_bytes // cgroup.PAGE_BYTES * cgroup.PAGE_BYTES
-        )
+        return None if self.memory_bytes is None else self.memory_bytes // cgroup.PAGE_BYTES * cgroup.PAGE_BYTES
 
     @property
     def cpu_quota_us(self) -> tuple[int, int] | None:

@@ -8,19 +8,22 @@ exit states above all, is hostile. May be called by: the launcher only, in the p
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import select
 
-import _socket
-
 from kavach.launcher import build, child, wire
 from kavach.linux import namespaces, uapi
+
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from typing import Any
 
 _ALL_SIGNALS = tuple(number for number in range(1, 65) if number not in {uapi.SIGKILL, uapi.SIGSTOP, 32, 33})
 
 
-def run(channel: _socket.socket, trees: list[int], plan: tuple[object, ...]) -> None:
+def run(channel: _socket.socket, trees: list[int], plan: tuple[Any, ...]) -> None:
     """Build the wall, say `standing`, serve until the host has gone; never returns."""
     steps, command_steps, canaries, alone = plan
     wall = build.Wall(channel, trees)
@@ -33,7 +36,7 @@ def run(channel: _socket.socket, trees: list[int], plan: tuple[object, ...]) -> 
     _Server(wall, command_steps, canaries, arrivals, in_own_pid_namespace=not alone).serve()
 
 
-def _take(wall: build.Wall, steps: tuple[tuple[bytes, int, tuple[object, ...]], ...]) -> tuple[tuple[bytes, int], ...]:
+def _take(wall: build.Wall, steps: tuple[tuple[bytes, int, tuple[Any, ...]], ...]) -> tuple[tuple[bytes, int], ...]:
     lost = []
     for name, required, arguments in steps:
         try:
@@ -53,8 +56,8 @@ class _Server:
     def __init__(
         self,
         wall: build.Wall,
-        steps: tuple[object, ...],
-        canaries: tuple[object, ...],
+        steps: tuple[Any, ...],
+        canaries: tuple[Any, ...],
         arrivals: int,
         *,
         in_own_pid_namespace: bool,
@@ -133,14 +136,14 @@ class _Server:
             except ProcessLookupError:
                 return
         else:
-            killdescendants(os.getpid())
+            kill_descendants(os.getpid())
 
     def _end(self) -> None:
         self._kill_all()
         os._exit(0)
 
 
-def _report(channel: _socket.socket, status: int, usage: object) -> None:
+def _report(channel: _socket.socket, status: int, usage: Any) -> None:
     try:
         wire.send(
             channel,
@@ -152,7 +155,7 @@ def _report(channel: _socket.socket, status: int, usage: object) -> None:
         channel.close()
 
 
-def killdescendants(root: int) -> None:
+def kill_descendants(root: int) -> None:
     """Kill every descendant of `root` and reap its own children, until a look finds none.
 
     Without a PID namespace there is no atomic way: the processes are stopped first, so that none forks unseen.

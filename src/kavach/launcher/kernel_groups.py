@@ -187,9 +187,7 @@ class _Version1Group(Group):
 
     def usage_of(self, leaf: str | None) -> Usage:
         def number(controller: str, name: str) -> int | None:
-            return (
-                cgroup.read_number(f"{self._paths[controller]}/{name}") if controller in self._paths else None
-            )
+            return cgroup.read_number(f"{self._paths[controller]}/{name}") if controller in self._paths else None
 
         cpu_ns = number("cpuacct", "cpuacct.usage")
         cpu_us = None if cpu_ns is None else cpu_ns // 1000
@@ -244,8 +242,7 @@ class _Version1Group(Group):
             if "cpuacct" in self._paths:
                 cgroup.write_text(self._paths["cpuacct"] + "/cpuacct.usage", "0")
             return self._twin is None or all(
-                name == "init" or cgroup.remove(f"{self._twin}/{name}", 0)
-                for name in cgroup.list_children(self._twin)
+                name == "init" or cgroup.remove(f"{self._twin}/{name}", 0) for name in cgroup.list_children(self._twin)
             )
         except OSError:
             return False

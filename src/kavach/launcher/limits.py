@@ -209,11 +209,7 @@ def _choose(root: str, proc: str) -> Driver:
     except FileNotFoundError as error:
         mounts, positions = (), {}
         why.append(f"cgroups: {error.filename} is absent")
-    driver = (
-        _try_version2(mounts, positions, proc, why)
-        or _try_version1(mounts, positions, proc, why)
-        or Driver(proc)
-    )
+    driver = _try_version2(mounts, positions, proc, why) or _try_version1(mounts, positions, proc, why) or Driver(proc)
     driver.why_not = tuple(why)
     return driver
 
@@ -252,9 +248,7 @@ def _try_parent(parent: str, proc: str, why: list[str]) -> Driver | None:
             lacking = _probe(driver, ("memory", "pids", *(["cpu"] if "cpu" in enabled else [])))
             if not lacking:
                 return driver
-        why.append(
-            f"cgroup2: {parent} does not give {', '.join(lacking)}" + (f" ({refusal})" if refusal else "")
-        )
+        why.append(f"cgroup2: {parent} does not give {', '.join(lacking)}" + (f" ({refusal})" if refusal else ""))
     except OSError as error:
         why.append(f"cgroup2: {parent}: {error.strerror}")
     cgroup.disable(parent, added)
@@ -332,11 +326,7 @@ def sweep(driver: Driver, owner_alive: Callable[[int, int], bool] = is_owner_ali
     for base in driver.bases:
         for name in cgroup.list_children(base):
             match = _FOLDER.fullmatch(name)
-            if (
-                match is None
-                or int(match[3]) != driver.pid_namespace
-                or owner_alive(int(match[1]), int(match[2]))
-            ):
+            if match is None or int(match[3]) != driver.pid_namespace or owner_alive(int(match[1]), int(match[2])):
                 continue
             if _end(f"{base}/{name}"):
                 removed.append(f"{base}/{name}")
@@ -379,7 +369,5 @@ def nproc_caveats(host_uid: int, kernel: tuple[int, int]) -> tuple[str, ...]:
     if host_uid == 0:
         caveats.append("RLIMIT_NPROC does not bind a command whose host uid is 0")
     if kernel < (5, 14):
-        caveats.append(
-            "before Linux 5.14 RLIMIT_NPROC counts all processes of the user, not those of the sandbox"
-        )
+        caveats.append("before Linux 5.14 RLIMIT_NPROC counts all processes of the user, not those of the sandbox")
     return tuple(caveats)

@@ -40,7 +40,15 @@ FLAGS = {
     "cgroup": uapi.CLONE_NEWCGROUP,
 }
 #: What may be missing where a namespace is: the control's name in `may_lack`.
-CONTROL_OF = {"user": "user_ns", "pid": "pid_ns", "mnt": "mount_view", "ipc": "ipc_ns", "uts": "uts_ns", "net": "network", "cgroup": "limits"}
+CONTROL_OF = {
+    "user": "user_ns",
+    "pid": "pid_ns",
+    "mnt": "mount_view",
+    "ipc": "ipc_ns",
+    "uts": "uts_ns",
+    "net": "network",
+    "cgroup": "limits",
+}
 
 READ = abi.LANDLOCK_ACCESS_FS_READ_FILE | abi.LANDLOCK_ACCESS_FS_READ_DIR
 EXECUTE = abi.LANDLOCK_ACCESS_FS_EXECUTE
@@ -129,7 +137,11 @@ def lower(policy: SandboxPolicy, situation: Situation) -> LaunchPlan:
     scratch = None if has_mounts else situation.scratch
     layout = Layout(WORKSPACE if has_mounts else (scratch or "/"), scratch, situation.view.path)
     separate = situation.facts.can_map_range
-    trees = tuple((tree.source.encode(), tree.attributes, int(tree.owned and separate)) for tree in situation.view.trees) if has_mounts else ()
+    trees = (
+        tuple((tree.source.encode(), tree.attributes, int(tree.owned and separate)) for tree in situation.view.trees)
+        if has_mounts
+        else ()
+    )
     launcher_opens = has_mounts and situation.facts.is_privileged
     canaries = _canaries(policy, situation, rights)
     return LaunchPlan(
@@ -218,7 +230,13 @@ def _init_steps(
     steps.append((b"listen", 1, (WITNESS, ports[:0])))
     steps.append((b"core_limit", 1, ()))
     if any(rights):
-        steps.append((b"landlock_ruleset", 1, (*rights, _paths(policy, situation, rights[0], layout), _ports(policy, rights[1]))))
+        steps.append(
+            (
+                b"landlock_ruleset",
+                1,
+                (*rights, _paths(policy, situation, rights[0], layout), _ports(policy, rights[1])),
+            )
+        )
     steps.append((b"no_new_privileges", 1, ()))
     if "user" in names:
         kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID) if separate else (uapi.CAP_KILL,)
@@ -231,7 +249,11 @@ def _init_steps(
 
 
 def _mount_steps(
-    policy: SandboxPolicy, situation: Situation, trees: tuple[tuple[bytes, int, int], ...], *, launcher_opens: bool
+    policy: SandboxPolicy,
+    situation: Situation,
+    trees: tuple[tuple[bytes, int, int], ...],
+    *,
+    launcher_opens: bool,
 ) -> list[Step]:
     view = situation.view
     steps: list[Step] = [(b"private_mounts", 1, ())]
@@ -246,20 +268,76 @@ def _mount_steps(
     owner = f"uid={INNER_ID},gid={INNER_ID}"
     steps += [
         (b"new_root", 1, (f"mode=755,nr_inodes=4096,size=4m,{owner}".encode(),)),
-        (b"folders", 1, (((b"/.kavach", 0o755), (b"/.kavach/folder", 0), (b"/proc", 0o555), (b"/etc", 0o755), (b"/dev", 0o755), (b"/tmp", 0o755), (b"/workspace", 0o755)),)),
-        (b"files", 1, (((b"/.kavach/file", 0, b""), *((path.encode(), mode, text.encode()) for path, mode, text in view.files if not path.startswith("/.kavach"))),)),
-        (b"links", 1, (tuple((target.encode(), path.encode()) for target, path in (*view.links, *_DEVICE_LINKS)),)),
+        (
+            b"folders",
+            1,
+            (
+                (
+                    (b"/.kavach", 0o755),
+                    (b"/.kavach/folder", 0),
+                    (b"/proc", 0o555),
+                    (b"/etc", 0o755),
+                    (b"/dev", 0o755),
+                    (b"/tmp", 0o755),
+                    (b"/workspace", 0o755),
+                ),
+            ),
+        ),
+        (
+            b"files",
+            1,
+            (
+                (
+                    (b"/.kavach/file", 0, b""),
+                    *(
+                        (path.encode(), mode, text.encode())
+                        for path, mode, text in view.files
+                        if not path.startswith("/.kavach")
+                    ),
+                ),
+            ),
+        ),
+        (
+            b"links",
+            1,
+            (tuple((target.encode(), path.encode()) for target, path in (*view.links, *_DEVICE_LINKS)),),
+        ),
     ]
     flags = uapi.MS_NOSUID | uapi.MS_NODEV
     steps += [
         (b"mount_new", 1, (b"tmpfs", b"/tmp", flags, f"mode=1777,{sizes['tmp']}{owner}".encode())),
-        (b"mount_new", 1, (b"tmpfs", b"/dev/shm", flags | uapi.MS_NOEXEC, f"mode=1777,{sizes['shm']}{owner}".encode())),
-        (b"mount_new", 0, (b"devpts", b"/dev/pts", uapi.MS_NOSUID | uapi.MS_NOEXEC, b"newinstance,ptmxmode=0666,mode=620")),
+        (
+            b"mount_new",
+            1,
+            (b"tmpfs", b"/dev/shm", flags | uapi.MS_NOEXEC, f"mode=1777,{sizes['shm']}{owner}".encode()),
+        ),
+        (
+            b"mount_new",
+            0,
+            (b"devpts", b"/dev/pts", uapi.MS_NOSUID | uapi.MS_NOEXEC, b"newinstance,ptmxmode=0666,mode=620"),
+        ),
     ]
     if situation.own_workdir:
-        steps.append((b"mount_new", 1, (b"tmpfs", b"/workspace", flags, f"mode=755,{sizes['workspace']}{owner}".encode())))
+        steps.append(
+            (
+                b"mount_new",
+                1,
+                (b"tmpfs", b"/workspace", flags, f"mode=755,{sizes['workspace']}{owner}".encode()),
+            )
+        )
     if situation.has_secret_files:
-        steps.append((b"mount_new", 1, (b"tmpfs", SECRETS_FOLDER.encode(), flags | uapi.MS_NOEXEC, f"mode=700,size=2m,{owner}".encode())))
+        steps.append(
+            (
+                b"mount_new",
+                1,
+                (
+                    b"tmpfs",
+                    SECRETS_FOLDER.encode(),
+                    flags | uapi.MS_NOEXEC,
+                    f"mode=700,size=2m,{owner}".encode(),
+                ),
+            )
+        )
     steps.append((b"attach", 1, (tuple(attachments),)))
     if view.masked:
         steps.append((b"mask", 1, (tuple(path.encode() for path in view.masked),)))
@@ -274,7 +352,13 @@ def _mount_steps(
     return steps
 
 
-_DEVICE_LINKS = (("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr"), ("pts/ptmx", "/dev/ptmx"))
+_DEVICE_LINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("fd/0", "/dev/stdin"),
+    ("fd/1", "/dev/stdout"),
+    ("fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
 
 
 def _sizes(policy: SandboxPolicy) -> dict[str, str]:
@@ -297,7 +381,13 @@ def _paths(policy: SandboxPolicy, situation: Situation, handled: int, layout: La
         return ()
     everything = READ | EXECUTE | WRITE
     if "mnt" in situation.namespaces:
-        rows = {"/": READ | EXECUTE, "/dev": READ | EXECUTE | DEVICE, "/tmp": everything, "/dev/shm": everything, WORKSPACE: everything}
+        rows = {
+            "/": READ | EXECUTE,
+            "/dev": READ | EXECUTE | DEVICE,
+            "/tmp": everything,
+            "/dev/shm": everything,
+            WORKSPACE: everything,
+        }
         if situation.has_secret_files:
             rows[SECRETS_FOLDER] = READ | WRITE
         if not policy.filesystem.read_only_rootfs:
@@ -305,12 +395,15 @@ def _paths(policy: SandboxPolicy, situation: Situation, handled: int, layout: La
             rows["/dev"] = everything | DEVICE
     else:
         rows = {tree.target: READ | EXECUTE for tree in situation.view.trees if not tree.target.startswith("/dev/")}
-        rows |= {f"/dev/{name}": READ | DEVICE for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")}
+        rows |= {
+            f"/dev/{name}": READ | DEVICE
+            for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+        }
         rows |= {"/proc": READ}
         if layout.scratch is not None:
             rows[layout.scratch] = everything
     rows |= dict.fromkeys(situation.view.writable, everything)
-    rows |= {node: READ | DEVICE for node in policy.devices}
+    rows |= dict.fromkeys(policy.devices, READ | DEVICE)
     return tuple((path.encode(), access & handled) for path, access in rows.items())
 
 
@@ -321,7 +414,10 @@ def _ports(policy: SandboxPolicy, handled: int) -> tuple[tuple[int, int], ...]:
 
 
 def _command_steps(
-    policy: SandboxPolicy, situation: Situation, rights: tuple[int, int, int], canaries: tuple[tuple[object, ...], ...]
+    policy: SandboxPolicy,
+    situation: Situation,
+    rights: tuple[int, int, int],
+    canaries: tuple[tuple[object, ...], ...],
 ) -> list[Step]:
     names = situation.namespaces
     separate = situation.facts.can_map_range
@@ -345,8 +441,19 @@ def _command_steps(
     elif separate:
         outer = situation.facts.first_id + 2 * situation.slot + 1
         steps.append((b"ids", 1, (outer, outer, 1)))
-    steps += [(b"no_capabilities", 1, ()), (b"die_with_init", 1, ()), (b"close_descriptors", 1, ()), (b"niceness", 1, (0, 0o22))]
-    program, flags = command_filter(policy, situation.facts.machine, situation.group, has_network_namespace="net" in names, listening=situation.listening)
+    steps += [
+        (b"no_capabilities", 1, ()),
+        (b"die_with_init", 1, ()),
+        (b"close_descriptors", 1, ()),
+        (b"niceness", 1, (0, 0o22)),
+    ]
+    program, flags = command_filter(
+        policy,
+        situation.facts.machine,
+        situation.group,
+        has_network_namespace="net" in names,
+        listening=situation.listening,
+    )
     if program:
         steps.append((b"system_call_filter", 1, (program, flags)))
     steps.append((b"try_final", 1, ()))
@@ -356,7 +463,11 @@ def _command_steps(
 def _rlimits(policy: SandboxPolicy, situation: Situation) -> tuple[tuple[int, int, int], ...]:
     limits = policy.limits
     rows = []
-    for number, value in ((resource.RLIMIT_NOFILE, limits.open_files), (resource.RLIMIT_FSIZE, limits.file_size), (resource.RLIMIT_CPU, limits.cpu_time_s)):
+    for number, value in (
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_FSIZE, limits.file_size),
+        (resource.RLIMIT_CPU, limits.cpu_time_s),
+    ):
         if value is not None:
             rows.append((number, value, value + 1 if number == resource.RLIMIT_CPU else value))
     # Where init shares the commands' user id it counts towards their number of processes.
@@ -365,7 +476,9 @@ def _rlimits(policy: SandboxPolicy, situation: Situation) -> tuple[tuple[int, in
     return tuple(rows)
 
 
-def _canaries(policy: SandboxPolicy, situation: Situation, rights: tuple[int, int, int]) -> tuple[tuple[object, ...], ...]:
+def _canaries(
+    policy: SandboxPolicy, situation: Situation, rights: tuple[int, int, int]
+) -> tuple[tuple[object, ...], ...]:
     names = situation.namespaces
     before, after, final = canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK, canary.FINAL
     rows: list[tuple[object, ...]] = []
@@ -386,7 +499,10 @@ def _canaries(policy: SandboxPolicy, situation: Situation, rights: tuple[int, in
         rows.append((final, b"host_file", b"open", b"/proc/1/environ"))
         rows.append((final, b"host_write", b"create", b"/var/tmp/.kavach-canary"))
     rows += [(final, b"denied", b"open", rule.path.encode()) for rule in policy.filesystem.deny]
-    rows += [(final, b"allowed", b"open", rule.path.encode()) for rule in (*policy.filesystem.read, *policy.filesystem.execute)]
+    rows += [
+        (final, b"allowed", b"open", rule.path.encode())
+        for rule in (*policy.filesystem.read, *policy.filesystem.execute)
+    ]
     if not policy.nested and ("mnt" in names or policy.seccomp.profiles is not None):
         rows.append((final, b"user_namespace", b"user_namespace"))
     return tuple(rows)
@@ -397,7 +513,9 @@ def _port_canaries(policy: SandboxPolicy, handled: int) -> list[tuple[object, ..
     rows: list[tuple[object, ...]] = []
     if handled & abi.LANDLOCK_ACCESS_NET_CONNECT_TCP:
         port = _unnamed(policy.landlock.tcp_connect_ports or ())
-        rows += [(when, b"connect", b"tcp", b"127.0.0.1", port) for when in (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)]
+        rows += [
+            (when, b"connect", b"tcp", b"127.0.0.1", port) for when in (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)
+        ]
     if handled & abi.LANDLOCK_ACCESS_NET_BIND_TCP:
         port = _unnamed(policy.landlock.tcp_bind_ports or ())
         rows += [(when, b"bind", b"bind", port) for when in (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)]

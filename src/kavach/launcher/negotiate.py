@@ -51,7 +51,9 @@ _CONTROL_OF_STEP = {
 }
 #: Steps whose refusal means that the host has no mount view to give, so that one without may be tried.
 MOUNT_STEPS = frozenset(step for step, control in _CONTROL_OF_STEP.items() if control == "mount_view")
-_NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS, errno.EOPNOTSUPP})
+_NOT_PERMITTED = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS, errno.EOPNOTSUPP}
+)
 _IDMAP_REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -73,7 +75,9 @@ def _can_clone(launcher: Launcher, names: frozenset[str], maps: tuple[bytes, byt
     for name in names:
         flags |= FLAGS[name]
     try:
-        standing = launcher.create(Request(flags=flags, maps=maps, sources=(), plan=((), (), (), int("pid" not in names))))
+        standing = launcher.create(
+            Request(flags=flags, maps=maps, sources=(), plan=((), (), (), int("pid" not in names)))
+        )
     except StepError:
         return False
     standing.kill()
@@ -124,6 +128,4 @@ def refusal(error: StepError, plan: LaunchPlan) -> UnsupportedError | LaunchErro
             found=said,
             hint="kavach doctor names the cause and the fix",
         )
-    return LaunchError(
-        f"step {error.step!r} failed: {said}; nothing untrusted ran", step=error.step, errno=error.errno
-    )
+    return LaunchError(f"step {error.step!r} failed: {said}; nothing untrusted ran", step=error.step, errno=error.errno)

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from kavach.model.enforcement import Ask, ControlRow
     from kavach.model.policy import SandboxPolicy
 
-NAMESPACES = ("user", "pid", "mnt", "ipc", "uts", "net", "cgroup")  # the order in which the launcher reports inodes
+NAMESPACES = (
+    "user",
+    "pid",
+    "mnt",
+    "ipc",
+    "uts",
+    "net",
+    "cgroup",
+)  # the order in which the launcher reports inodes
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP})
 _NO_SOCKET = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT})
 _CONNECTED = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
@@ -59,7 +67,13 @@ def host_inodes() -> dict[str, int]:
     return {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES}
 
 
-def look(standing: Standing, prepared: Prepared, outside: tuple[tuple[bytes, int, int], ...], mount_rows: tuple[tuple[bytes, bytes, bytes, bytes], ...], interfaces: tuple[str, ...] | None) -> Sight:
+def look(
+    standing: Standing,
+    prepared: Prepared,
+    outside: tuple[tuple[bytes, int, int], ...],
+    mount_rows: tuple[tuple[bytes, bytes, bytes, bytes], ...],
+    interfaces: tuple[str, ...] | None,
+) -> Sight:
     """Return what is to be seen of a command child that stands and waits for `go`.
 
     Raises:
@@ -106,7 +120,16 @@ def read_interfaces(pid: int) -> tuple[str, ...] | None:
         return None
 
 
-def judge(policy: SandboxPolicy, plan: LaunchPlan, group: Group, driver: str, sight: Sight, *, allow_list: bool, bypass: bool) -> Enforcement:
+def judge(
+    policy: SandboxPolicy,
+    plan: LaunchPlan,
+    group: Group,
+    driver: str,
+    sight: Sight,
+    *,
+    allow_list: bool,
+    bypass: bool,
+) -> Enforcement:
     """Return one row a control, and the holes that canaries found.
 
     Args:
@@ -130,7 +153,15 @@ class _View:
     """One judgement: a method a control."""
 
     def __init__(
-        self, policy: SandboxPolicy, plan: LaunchPlan, group: Group, driver: str, sight: Sight, *, allow_list: bool, bypass: bool
+        self,
+        policy: SandboxPolicy,
+        plan: LaunchPlan,
+        group: Group,
+        driver: str,
+        sight: Sight,
+        *,
+        allow_list: bool,
+        bypass: bool,
     ) -> None:
         self._policy = policy
         self._plan = plan
@@ -187,8 +218,18 @@ class _View:
         if self._outcome("system") not in _REFUSED:
             return FAILED, "", evidence, f"writing to /usr answered {_name(self._outcome('system'))}"
         if not any(kind == b"proc" and point == b"/proc" for point, _, kind, _ in self._sight.mounts):
-            return DEGRADED, "", evidence, "no fresh /proc: the visible one has files masked, so the kernel refuses another"
-        return ENFORCED, "", f"{evidence}; {len(self._sight.mounts)} mounts, none of the host writable; write to /usr: {_name(self._outcome('system'))}", ""
+            return (
+                DEGRADED,
+                "",
+                evidence,
+                "no fresh /proc: the visible one has files masked, so the kernel refuses another",
+            )
+        return (
+            ENFORCED,
+            "",
+            f"{evidence}; {len(self._sight.mounts)} mounts, none of the host writable; write to /usr: {_name(self._outcome('system'))}",
+            "",
+        )
 
     def no_caps(self) -> Answer:
         values = {name: self._sight.status.get(name, "") for name in _CAPABILITY_SETS}
@@ -210,7 +251,12 @@ class _View:
             inside, outside = self._outcome(name), self._sight.outside.get(name)
             if inside != errno.EPERM or outside == errno.EPERM:
                 return FAILED, "", "", f"canary {name}: {_name(inside)} inside, {_name(outside)} outside"
-        return ENFORCED, "allow_list" if self._allow_list else "deny_list", "Seccomp 2; ptrace and add_key: EPERM inside, ESRCH and EFAULT outside", ""
+        return (
+            ENFORCED,
+            "allow_list" if self._allow_list else "deny_list",
+            "Seccomp 2; ptrace and add_key: EPERM inside, ESRCH and EFAULT outside",
+            "",
+        )
 
     def filesystem(self) -> Answer:
         denied, allowed = self._outcome("denied"), self._outcome("allowed")
@@ -225,7 +271,11 @@ class _View:
         evidence = f"write outside: {_name(tried)}; denied path: {_name(denied)}; allowed path: {_name(allowed)}"
         if self._plan.landlock[0]:
             return ENFORCED, "landlock", evidence, ""
-        why = "a nested sandbox must mount, which a Landlock domain refuses" if self._policy.nested else "no Landlock on this kernel"
+        why = (
+            "a nested sandbox must mount, which a Landlock domain refuses"
+            if self._policy.nested
+            else "no Landlock on this kernel"
+        )
         return DEGRADED, "mount_view", evidence, why
 
     def network(self) -> Answer:
@@ -252,12 +302,21 @@ class _View:
 
     def limits(self) -> Answer:
         asked = {name: state for name, state in self._group.states.items() if state != "not_asked"}
-        evidence = ", ".join(f"{key}={value}" for key, value in self._group.readback.items()) or "rlimits, affinity and a watchdog"
+        evidence = (
+            ", ".join(f"{key}={value}" for key, value in self._group.readback.items())
+            or "rlimits, affinity and a watchdog"
+        )
         word = self._driver if self._driver in {"cgroup2", "cgroup1"} else "rlimits"
         if "failed" in asked.values():
             return FAILED, "", evidence, "a limit was not taken over as asked"
         if "degraded" in asked.values():
-            return DEGRADED, "rlimits", evidence, "no writable cgroup: " + ", ".join(sorted(name for name, state in asked.items() if state == "degraded"))
+            return (
+                DEGRADED,
+                "rlimits",
+                evidence,
+                "no writable cgroup: "
+                + ", ".join(sorted(name for name, state in asked.items() if state == "degraded")),
+            )
         return ENFORCED, word, f"{word}: {evidence}", ""
 
     def tcp_ports(self) -> Answer:
@@ -265,7 +324,9 @@ class _View:
             return UNSUPPORTED, "", "", "Landlock below ABI 4 (6.7) has no TCP rules"
         for name in ("connect", "bind"):
             after = self._outcome(name, canary.AFTER_LANDLOCK)
-            if after is not None and (after != errno.EACCES or self._outcome(name, canary.BEFORE_LANDLOCK) == errno.EACCES):
+            if after is not None and (
+                after != errno.EACCES or self._outcome(name, canary.BEFORE_LANDLOCK) == errno.EACCES
+            ):
                 return FAILED, "", "", f"{name} to an unnamed port answered {_name(after)}"
         return ENFORCED, "", "unnamed ports: EACCES by Landlock, not before it", ""
 
@@ -276,7 +337,10 @@ class _View:
         return self._scope("signal", abi.LANDLOCK_SCOPE_SIGNAL, "pid")
 
     def _scope(self, name: str, bit: int, namespace: str) -> Answer:
-        before, after = self._outcome(name, canary.BEFORE_LANDLOCK), self._outcome(name, canary.AFTER_LANDLOCK)
+        before, after = (
+            self._outcome(name, canary.BEFORE_LANDLOCK),
+            self._outcome(name, canary.AFTER_LANDLOCK),
+        )
         if self._plan.landlock[2] & bit and (before, after) == (0, errno.EPERM):
             return ENFORCED, "landlock", "init reached before the ruleset, EPERM after it", ""
         if self._plan.landlock[2] & bit and "pid" in self._plan.namespaces:
@@ -288,12 +352,22 @@ class _View:
     def init_separation(self) -> Answer:
         if self._plan.separate_init and "pid" in self._plan.namespaces:
             return ENFORCED, "separate", "init runs under another user id than the commands", ""
-        return DEGRADED, "shared", "init is not dumpable, its signals are blocked, limits of others are refused by the filter", "only one user id can be mapped"
+        return (
+            DEGRADED,
+            "shared",
+            "init is not dumpable, its signals are blocked, limits of others are refused by the filter",
+            "only one user id can be mapped",
+        )
 
     def no_orphans(self) -> Answer:
         if "pid" in self._plan.namespaces:
             return ENFORCED, "", "init is PID 1 of an own namespace and dies with the launcher", ""
-        return DEGRADED, "", "child sub-reapers", "no PID namespace: if host and launcher are killed at once, processes may live on"
+        return (
+            DEGRADED,
+            "",
+            "child sub-reapers",
+            "no PID namespace: if host and launcher are killed at once, processes may live on",
+        )
 
     def files_gated(self) -> Answer:
         if self._bypass:
@@ -314,7 +388,18 @@ class _View:
 _NOWHERE_TEXT = "192.0.2.1"
 _METHODS = {control: getattr(_View, control.value) for control in Control if hasattr(_View, control.value)}
 #: Devices that some kernels put into every new network namespace: without an address, down, of no use.
-_TEMPLATES = ("lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0")
+_TEMPLATES = (
+    "lo",
+    "tunl0",
+    "sit0",
+    "ip6tnl0",
+    "gre0",
+    "gretap0",
+    "erspan0",
+    "ip_vti0",
+    "ip6_vti0",
+    "ip6gre0",
+)
 
 
 def _only_templates(devices: tuple[str, ...]) -> bool:

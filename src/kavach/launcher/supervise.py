@@ -71,7 +71,9 @@ class Supervision:
         kill_on_output: end the command when a stream passes its cap, rather than drop the rest.
     """
 
-    def __init__(self, *, started_s: float, timeout_s: float | None, output_bytes: int | None, kill_on_output: bool) -> None:
+    def __init__(
+        self, *, started_s: float, timeout_s: float | None, output_bytes: int | None, kill_on_output: bool
+    ) -> None:
         self.stdout = Stream(output_bytes)
         self.stderr = Stream(output_bytes)
         self.ended: Ended | None = None
@@ -153,7 +155,9 @@ class Counters(NamedTuple):
     disk_full: bool = False
 
 
-def judge_ending(course: Supervision, counters: Counters) -> tuple[EndReason, int | None, int | None, tuple[str, ...] | None]:
+def judge_ending(
+    course: Supervision, counters: Counters
+) -> tuple[EndReason, int | None, int | None, tuple[str, ...] | None]:
     """Return (reason, exit code, signal, limits hit) of a command that is over.
 
     A limit is the reason only where the command failed and the limit's counter rose; it is listed as hit also when

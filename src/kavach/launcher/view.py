@@ -39,7 +39,20 @@ SETTINGS = (
 )
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 #: Files of proc that tell about the host or act on it; those that exist are covered (process-traps 33).
-MASKED_PROC = ("acpi", "asound", "interrupts", "kallsyms", "kcore", "keys", "kmsg", "latency_stats", "sched_debug", "scsi", "sysrq-trigger", "timer_list")
+MASKED_PROC = (
+    "acpi",
+    "asound",
+    "interrupts",
+    "kallsyms",
+    "kcore",
+    "keys",
+    "kmsg",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "sysrq-trigger",
+    "timer_list",
+)
 READ_ONLY_PROC = ("bus", "fs", "irq", "sys")
 #: Entries of a root that are never taken from a shown root: they are the sandbox's own.
 OWN = frozenset({"dev", "proc", "sys", "tmp", "workspace", ".kavach"})
@@ -136,7 +149,14 @@ def plan_view(
     files = [] if filesystem.rootfs != "host" else _identity(uid, gid, hostname)
     files = [row for row in files if row[0] not in shown and not any(row[0].startswith(f"{one}/") for one in shown)]
     masked = tuple(rule.path for rule in filesystem.deny)
-    return View(tuple(trees), tuple(links), tuple(files), masked, tuple(writable), tuple(f"{one}/bin" for one in python))
+    return View(
+        tuple(trees),
+        tuple(links),
+        tuple(files),
+        masked,
+        tuple(writable),
+        tuple(f"{one}/bin" for one in python),
+    )
 
 
 def _base(rootfs: str, view: str, host: HostFiles) -> tuple[list[Tree], list[tuple[str, str]]]:
@@ -201,7 +221,11 @@ def _named(policy: SandboxPolicy, host: HostFiles) -> tuple[list[Tree], list[str
 def _identity(uid: int, gid: int, hostname: str) -> list[tuple[str, int, str]]:
     """Return the few files by which programs learn who and where they are."""
     return [
-        ("/etc/passwd", 0o644, f"root:x:0:0:root:/:/sbin/nologin\nsandbox:x:{uid}:{gid}:sandbox:{WORKSPACE}:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"),
+        (
+            "/etc/passwd",
+            0o644,
+            f"root:x:0:0:root:/:/sbin/nologin\nsandbox:x:{uid}:{gid}:sandbox:{WORKSPACE}:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+        ),
         ("/etc/group", 0o644, f"root:x:0:\nsandbox:x:{gid}:\nnogroup:x:65534:\n"),
         ("/etc/hosts", 0o644, f"127.0.0.1 localhost {hostname}\n::1 localhost\n"),
         ("/etc/hostname", 0o644, f"{hostname}\n"),

@@ -7,12 +7,15 @@ kavach.launcher; the inner processes treat what they receive from one another as
 
 from __future__ import annotations
 
+import _socket
 import os
 import struct
 
-import _socket
-
 from kavach.linux import uapi
+
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from typing import Any
 
 MAXIMUM_INLINE_BYTES = 64 * 1024  # protects the socket buffer (net.core.wmem_default, 208 KiB); larger goes by memfd
 MAXIMUM_MESSAGE_BYTES = 16 * 1024 * 1024  # protects the reader's memory; the kernel's own argv limit is 6 MiB
@@ -22,8 +25,6 @@ _MAXIMUM_DEPTH = 8  # protects the reader's stack
 _LENGTH = struct.Struct("=I")
 _NUMBER = struct.Struct("=q")
 _CREDENTIALS = struct.Struct("=iII")  # linux/socket.h: struct ucred
-
-Value = "None | int | bytes | tuple[Value, ...]"
 
 
 def encode(value: object) -> bytes:
@@ -49,7 +50,7 @@ def _encode(value: object, parts: list[bytes]) -> None:
         raise ValueError(f"a message cannot hold {type(value).__name__}")
 
 
-def decode(body: bytes) -> object:
+def decode(body: bytes) -> Any:  # noqa: ANN401 - what a message holds is its reader's to check
     """Return the value that `body` encodes.
 
     Raises:
@@ -119,7 +120,7 @@ def _write_all(handle: int, body: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def receive(channel: _socket.socket) -> tuple[object, list[int], int]:
+def receive(channel: _socket.socket) -> tuple[Any, list[int], int]:
     """Return one message, its close-on-exec descriptors, and the sender's pid (0 unless the socket asks for it).
 
     Raises:

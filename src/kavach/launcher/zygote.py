@@ -7,16 +7,19 @@ kavach.launcher.client starts (`python -I -S`), with an empty environment.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import gc
 import os
 import select
 import time
 
-import _socket
-
 from kavach.launcher import canary, init, wire
 from kavach.linux import confine, mounts, namespaces, trees, uapi
+
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from typing import Any
 
 NAMESPACES = (b"user", b"pid", b"mnt", b"ipc", b"uts", b"net", b"cgroup")
 _LINGER_S = 1.0  # how long the removal of cgroups is retried after the last process was killed
@@ -78,7 +81,7 @@ class _Launcher:
         flags: int,
         maps: tuple[bytes, bytes, int],
         sources: tuple[tuple[bytes, int, int], ...],
-        plan: tuple[object, ...],
+        plan: tuple[Any, ...],
         joins: tuple[bytes, ...],
         folders: tuple[bytes, ...],
         scratch: tuple[bytes, ...],
@@ -164,7 +167,10 @@ def _open_trees(opened: list[int], sources: tuple[tuple[bytes, int, int], ...], 
 
 def _owner_namespace(maps: tuple[bytes, bytes, int]) -> int:
     """Return a user namespace that maps this process's ids to those of the command (the last line of the maps)."""
-    uid_map, gid_map = (b"%d %s 1" % (own, lines.split(b"\n")[-1].split()[1]) for own, lines in zip((os.getuid(), os.getgid()), maps[:2], strict=True))
+    uid_map, gid_map = (
+        b"%d %s 1" % (own, lines.split(b"\n")[-1].split()[1])
+        for own, lines in zip((os.getuid(), os.getgid()), maps[:2], strict=True)
+    )
     ready, start = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     pid = namespaces.clone(uapi.CLONE_NEWUSER)
     if pid == 0:
@@ -181,7 +187,11 @@ def _owner_namespace(maps: tuple[bytes, bytes, int]) -> int:
 
 
 def _become_init(
-    channel: _socket.socket, ready: _socket.socket, tasks: list[int], opened: list[int], plan: tuple[object, ...]
+    channel: _socket.socket,
+    ready: _socket.socket,
+    tasks: list[int],
+    opened: list[int],
+    plan: tuple[Any, ...],
 ) -> None:
     """In the clone: join the v1 groups, wait for the ids, go on as init; never returns."""
     try:

@@ -175,9 +175,7 @@ def disassemble(program: bytes) -> str:
     return "\n".join(lines)
 
 
-def interpret(
-    program: bytes, nr: int, arch: int, args: tuple[int, ...], *, instruction_pointer: int = 0
-) -> int:
+def interpret(program: bytes, nr: int, arch: int, args: tuple[int, ...], *, instruction_pointer: int = 0) -> int:
     """Return the 32-bit action that the kernel would take for one system call.
 
     Args:

@@ -6,12 +6,11 @@ does) or check them (the observer does). May be called by: init and the command 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import errno
 import os
 import resource
 import struct
-
-import _signal
 
 from kavach.linux import libc, uapi
 

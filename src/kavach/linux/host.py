@@ -251,9 +251,7 @@ def cgroup_state(root: str = "/") -> dict[str, object]:
     controllers = tuple(read_text(folder + "/cgroup.controllers", root).split()) if folder else ()
     needed = ("", "/cgroup.procs", "/cgroup.subtree_control")
     writable = [
-        name
-        for name, mount in sorted(v1.items())
-        if _is_writable(_own_folder(mount, own.get(name, "/"), root), root)
+        name for name, mount in sorted(v1.items()) if _is_writable(_own_folder(mount, own.get(name, "/"), root), root)
     ]
     return {
         "layout": layout,
@@ -311,9 +309,7 @@ def devices(root: str = "/") -> dict[str, tuple[str, ...]]:
     found = {
         "nvidia": [n for n in top if n.startswith("/dev/nvidia") and not os.path.isdir(_below(root, n))]
         + [f"/dev/nvidia-caps/{name}" for name in _names("/dev/nvidia-caps", root)],
-        "dri": [
-            f"/dev/dri/{name}" for name in _names("/dev/dri", root) if name.startswith(("card", "render"))
-        ],
+        "dri": [f"/dev/dri/{name}" for name in _names("/dev/dri", root) if name.startswith(("card", "render"))],
         "kfd": [n for n in top if n == "/dev/kfd"],
         "accel": [f"/dev/accel/{name}" for name in _names("/dev/accel", root)],
     }

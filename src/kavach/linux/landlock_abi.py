@@ -145,7 +145,5 @@ def names(which: tuple[int, int, int, int]) -> tuple[str, ...]:
     found: list[str] = []
     for prefix, bits in zip(_PREFIXES, which, strict=True):
         known = {value: name for name, value in globals().items() if name.startswith(prefix)}
-        found += [
-            known.get(1 << at, f"{prefix}{1 << at:#x}") for at in range(bits.bit_length()) if bits >> at & 1
-        ]
+        found += [known.get(1 << at, f"{prefix}{1 << at:#x}") for at in range(bits.bit_length()) if bits >> at & 1]
     return tuple(found)

@@ -33,7 +33,8 @@ def syscall(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char] | None
         OSError: the kernel refused; errno is the kernel's.
     """
     result: int = _syscall(
-        ctypes.c_long(number), *[ctypes.c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in args]
+        ctypes.c_long(number),
+        *[ctypes.c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in args],
     )
     if result < 0:
         code = ctypes.get_errno()

@@ -6,12 +6,11 @@ launcher, init and the command child only (a raw clone in a process with threads
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
+import _socket
 import fcntl
 import os
 import struct
-
-import _signal
-import _socket
 
 from kavach.linux import libc, uapi
 
@@ -30,9 +29,7 @@ def clone(flags: int, cgroup_fd: int = -1) -> int:
     """
     if cgroup_fd < 0:
         return libc.syscall(uapi.SYS_CLONE, flags | uapi.SIGCHLD, 0, 0, 0, 0)
-    arguments = _CLONE_ARGS.pack(
-        flags | uapi.CLONE_INTO_CGROUP, 0, 0, 0, uapi.SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd
-    )
+    arguments = _CLONE_ARGS.pack(flags | uapi.CLONE_INTO_CGROUP, 0, 0, 0, uapi.SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
     return libc.syscall(uapi.SYS_CLONE3, libc.buffer(arguments), _CLONE_ARGS.size)
 
 
@@ -68,7 +65,7 @@ def _write(folder: int, name: str, content: bytes) -> None:
 
 def set_hostname(name: bytes) -> None:
     """Set the UTS namespace's host name (at most 64 bytes, linux/utsname.h)."""
-    _socket.sethostname(name)
+    _socket.sethostname(name)  # type: ignore[arg-type]
 
 
 def set_domainname(name: bytes) -> None:

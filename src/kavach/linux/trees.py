@@ -66,7 +66,12 @@ def _move_up(top: int, name: str) -> None:
         for number, entry in enumerate(os.listdir(inner)):
             if stat.S_ISDIR(os.stat(entry, dir_fd=inner, follow_symlinks=False).st_mode):
                 os.chmod(entry, 0o700, dir_fd=inner)
-                os.rename(entry, f".kavach-{number}-{os.getpid()}-{os.fstat(inner).st_ino}", src_dir_fd=inner, dst_dir_fd=top)
+                os.rename(
+                    entry,
+                    f".kavach-{number}-{os.getpid()}-{os.fstat(inner).st_ino}",
+                    src_dir_fd=inner,
+                    dst_dir_fd=top,
+                )
             else:
                 os.unlink(entry, dir_fd=inner)
     finally:

@@ -123,9 +123,7 @@ def environment(given: Mapping[str, str] | None, *, key: str = "env") -> dict[st
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"{key}: expected a mapping of names to values, got {type(given).__name__}", key=key
-        )
+        raise ConfigError(f"{key}: expected a mapping of names to values, got {type(given).__name__}", key=key)
     for name, value in given.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise ConfigError(f"{key}: expected names without '=' and NUL, got {name!r}", key=key)
@@ -148,9 +146,7 @@ def milliseconds(seconds: float | None, *, key: str = "timeout_s") -> int | None
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ConfigError(
-            f"{key}: expected seconds as a number or None, got {type(seconds).__name__}", key=key
-        )
+        raise ConfigError(f"{key}: expected seconds as a number or None, got {type(seconds).__name__}", key=key)
     if not math.isfinite(seconds) or not 0 < seconds <= MAX_TIMEOUT_S:
         raise ConfigError(f"{key}: expected more than 0 seconds (None = no limit), got {seconds}", key=key)
     return max(1, round(seconds * 1000))

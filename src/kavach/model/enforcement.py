@@ -119,9 +119,7 @@ class Ask(Model, frozen=True, kw_only=True):
     worth: int = 0
     words: str = ""
 
-    def row(
-        self, state: ControlState, *, detail: str = "", evidence: str = "", reason: str = ""
-    ) -> ControlRow:
+    def row(self, state: ControlState, *, detail: str = "", evidence: str = "", reason: str = "") -> ControlRow:
         """Return the row that answers this, or a `not_asked` row where nothing was asked.
 
         Args:
@@ -186,8 +184,7 @@ class Enforcement(Model, frozen=True, kw_only=True):
             by_control[row.control] = row
         nothing = ControlState.NOT_ASKED
         full = tuple(
-            by_control.get(control) or ControlRow(control=control, asked=False, state=nothing)
-            for control in Control
+            by_control.get(control) or ControlRow(control=control, asked=False, state=nothing) for control in Control
         )
         return cls(backend=str(backend), rows=full, holes=tuple(sorted(set(holes))))
 

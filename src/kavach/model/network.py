@@ -155,8 +155,7 @@ def _cidr(host: str, rule: str) -> str:
 def _require_name(name: str, rule: str) -> None:
     labels = name.split(".")
     if len(name) > 253 or not all(
-        0 < len(label) <= 63 and _LABEL.issuperset(label) and label[0] != "-" and label[-1] != "-"
-        for label in labels
+        0 < len(label) <= 63 and _LABEL.issuperset(label) and label[0] != "-" and label[-1] != "-" for label in labels
     ):
         raise ValueError(f"expected a host name in ASCII letters, digits, '-' and '_', got {rule!r}")
     # SECURITY: resolvers read `127.1` and `0x7f.1` as addresses; a name must not be one in disguise.

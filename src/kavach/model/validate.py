@@ -72,9 +72,7 @@ def check(value: object, *, path: str = "$", source: str | None = None) -> None:
     Fails closed: a value whose type is not a Struct is refused.
     """
     if not isinstance(value, msgspec.Struct):
-        raise ConfigError(
-            f"{path}: expected a Kavach model, got {type(value).__name__}", key=path, source=source
-        )
+        raise ConfigError(f"{path}: expected a Kavach model, got {type(value).__name__}", key=path, source=source)
     found = _rule_of(type(value)).find(value, path)
     if found is not None:
         raise ConfigError(f"{found[0]}: {found[1]}", key=found[0], source=source)

@@ -60,9 +60,7 @@ class PolicyDifference(Model, frozen=True, kw_only=True):
         return int(self.score_after) - int(self.score_before)
 
 
-def compare(
-    before: SandboxPolicy, after: SandboxPolicy, *, backend: Backend | str = "process"
-) -> PolicyDifference:
+def compare(before: SandboxPolicy, after: SandboxPolicy, *, backend: Backend | str = "process") -> PolicyDifference:
     """Return what changed.
 
     Args:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from kavach.errors import PolicyError
-from kavach.model.network import NetworkPolicy, parse_network_rule
+from kavach.model.network import NetworkPolicy, NetworkRule, parse_network_rule
 from kavach.model.paths import is_at_or_below
 from kavach.model.policy import Filesystem, Landlock, PathRule, ResourceLimits, SandboxPolicy, Seccomp
 from kavach.model.validate import check
@@ -64,27 +64,37 @@ def _filesystem(a: Filesystem, b: Filesystem) -> Filesystem:
             f"rootfs: expected one root file system in both policies, got {a.rootfs!r} and {b.rootfs!r}",
             hint="give both policies the same rootfs, or leave it out of the one that does not care",
         )
-    write = _common(a.write, b.write)
+    deny = a.deny + b.deny
+    data_dir = a.data_dir if a.data_dir == b.data_dir and not _is_denied(a.data_dir, deny) else None
+    write_a, write_b = _writable(a, data_dir), _writable(b, data_dir)
+    write = _common(write_a, write_b)
     execute = _common_or_viewed(a, b, a.execute, b.execute)
-    shown = _common_or_viewed(a, b, a.read + a.write + a.execute, b.read + b.write + b.execute)
+    shown = _common_or_viewed(a, b, a.read + write_a + a.execute, b.read + write_b + b.execute)
     covering = [rule.path for rule in (*write, *execute)]
     read = [rule for rule in shown if not any(is_at_or_below(rule.path, above) for above in covering)]
-    deny = a.deny + b.deny
-    data_dir = a.data_dir if a.data_dir == b.data_dir else None
-    if data_dir is not None and any(is_at_or_below(data_dir, rule.path) for rule in deny):
-        data_dir = None
     return Filesystem(
         rootfs=a.rootfs,
         view=min(a.view, b.view, key=_VIEWS.index),
-        read=tuple(read),
-        write=tuple(write),
-        execute=tuple(execute),
+        read=tuple(rule for rule in read if not _is_denied(rule.path, deny)),
+        write=tuple(rule for rule in write if not _is_denied(rule.path, deny)),
+        execute=tuple(rule for rule in execute if not _is_denied(rule.path, deny)),
         deny=deny,
         read_only_rootfs=a.read_only_rootfs or b.read_only_rootfs,
         tmp_bytes=_smaller(a.tmp_bytes, b.tmp_bytes),
         data_dir=data_dir,
         python=_python(a, b),
     )
+
+
+def _is_denied(path: str | None, deny: tuple[PathRule, ...]) -> bool:
+    return path is not None and any(is_at_or_below(path, rule.path) for rule in deny)
+
+
+def _writable(files: Filesystem, kept: str | None) -> tuple[PathRule, ...]:
+    """Return what may be written, where a data folder that is not kept as one counts as a rule."""
+    if files.data_dir is None or files.data_dir == kept:
+        return files.write
+    return (*files.write, PathRule(files.data_dir))
 
 
 def _common(a: Iterable[PathRule], b: Iterable[PathRule]) -> set[PathRule]:
@@ -109,16 +119,12 @@ def _common_or_viewed(
 def _python(a: Filesystem, b: Filesystem) -> str | None:
     if a.python == b.python:
         return a.python
-    if a.python is None or b.python is None:
-        named, other = (a, b) if b.python is None else (b, a)
-        return named.python if other.view == "all" else None
-    return None
+    allowed = {one.python for one, other in ((a, b), (b, a)) if other.view == "all"}
+    return min((name for name in allowed if name is not None), default=None)
 
 
 def _seccomp(a: Seccomp, b: Seccomp) -> Seccomp:
-    profiles = (
-        a.profiles if b.profiles is None else b.profiles if a.profiles is None else a.profiles + b.profiles
-    )
+    profiles = a.profiles if b.profiles is None else b.profiles if a.profiles is None else a.profiles + b.profiles
     return Seccomp(
         profiles=profiles,
         custom_files=a.custom_files + b.custom_files,
@@ -129,14 +135,22 @@ def _seccomp(a: Seccomp, b: Seccomp) -> Seccomp:
 def _network(a: NetworkPolicy, b: NetworkPolicy) -> NetworkPolicy:
     if "none" in {a.mode, b.mode}:
         return NetworkPolicy()
-    if a.mode == "host":
-        return b
-    if b.mode == "host":
+    if a.mode == "host" and b.mode == "host":
         return a
-    others = [parse_network_rule(text) for text in b.rules]
-    common = {parse_network_rule(text).intersect(other) for text in a.rules for other in others}
-    rules = tuple(str(rule) for rule in common if rule is not None)
-    return NetworkPolicy(mode="allow", rules=rules, deny_rules=a.deny_rules + b.deny_rules)
+    rules = [[parse_network_rule(text) for text in one.rules] for one in (a, b) if one.mode == "allow"]
+    common = set(rules[0])
+    if len(rules) == 2:
+        common = {both for one in rules[0] for other in rules[1] if (both := one.intersect(other))}
+    return NetworkPolicy(
+        mode="allow",
+        rules=tuple(str(rule) for rule in common if not _is_covered(rule, common)),
+        deny_rules=a.deny_rules + b.deny_rules,
+    )
+
+
+def _is_covered(rule: NetworkRule, rules: set[NetworkRule]) -> bool:
+    """Return whether another rule allows all that this one does, so that this one can be left out."""
+    return any(other != rule and rule.intersect(other) == rule for other in rules)
 
 
 def _limits(a: ResourceLimits, b: ResourceLimits) -> ResourceLimits:
@@ -177,6 +191,8 @@ def _both(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ..
 
 
 def _may_lack(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in a and "*" in b:
+        return ("*",)
     if "*" in a:
         return b
     return a if "*" in b else tuple(set(a) & set(b))

@@ -50,7 +50,7 @@ def load_profile(path: str | os.PathLike[str]) -> SandboxPolicy:
     """
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(f"expected the path of a profile file, got {type(path).__name__}")
-    return _load(os.path.abspath(os.fspath(path)), ())
+    return _load(os.path.abspath(os.fsdecode(path)), ())
 
 
 def read_profile_text(text: bytes, *, name: str, folder: str = "/") -> SandboxPolicy:
@@ -86,28 +86,39 @@ def dump_profile(policy: SandboxPolicy) -> str:
 
 
 def _load(path: str, chain: tuple[str, ...]) -> SandboxPolicy:
+    data = _read(path)
     real = os.path.realpath(path)
     if real in chain:
         raise ConfigError("extends: expected a chain that ends, got a circle", key="$.extends", source=path)
     if len(chain) >= MAX_EXTENDS:
         raise ConfigError(f"extends: expected at most {MAX_EXTENDS} files", key="$.extends", source=path)
-    return _policy(_parse(_read(path), path), path, path, (*chain, real))
+    return _policy(_parse(data, path), path, path, (*chain, real))
 
 
 def _read(path: str) -> bytes:
     try:
-        # SECURITY: a pipe or a device must not make a loader hang or read for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError("the profile is not a regular file", source=path)
-            data = file.read(MAX_PROFILE_BYTES + 1)
+        data = _read_regular(path)
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else "its name holds a NUL byte"
         raise ConfigError(f"the profile {path!r} cannot be read: {what}", source=path) from error
+    if data is None:
+        raise ConfigError(f"the profile {path!r} is not a regular file", source=path)
     if len(data) > MAX_PROFILE_BYTES:
         raise ConfigError(f"the profile is larger than {MAX_PROFILE_BYTES} bytes", source=path)
     return data
+
+
+def _read_regular(path: str) -> bytes | None:
+    """Return one byte more than a profile may have at most, or None for what is no regular file."""
+    # SECURITY: a pipe or a device must not make a loader hang or read for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_PROFILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _parse(data: bytes, name: str) -> dict[str, Any]:
@@ -181,9 +192,7 @@ def _leaves(table: object, group: str, fields: tuple[str, ...], source: str, pat
 def _require_known(table: dict[str, Any], known: Iterable[str], where: str, source: str) -> None:
     for key in table:
         if key not in known:
-            raise ConfigError(
-                f"{where}: there is no {key!r}{nearest(key, known)}", key=f"{where}.{key}", source=source
-            )
+            raise ConfigError(f"{where}: there is no {key!r}{nearest(key, known)}", key=f"{where}.{key}", source=source)
 
 
 def _changed(names: Iterable[str], before: object, after: object) -> Iterator[str]:

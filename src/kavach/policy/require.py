@@ -38,9 +38,7 @@ def find_lacks(enforcement: Enforcement, policy: SandboxPolicy) -> tuple[Control
     """
     if "*" in policy.may_lack:
         return ()
-    return tuple(
-        row for row in enforcement.rows if _is_lacking(row) and not _is_forgiven(row, enforcement, policy)
-    )
+    return tuple(row for row in enforcement.rows if _is_lacking(row) and not _is_forgiven(row, enforcement, policy))
 
 
 def require_standing(enforcement: Enforcement, policy: SandboxPolicy) -> None:

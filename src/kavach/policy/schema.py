@@ -22,9 +22,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def profile_schema() -> dict[str, Any]:
     """Return the schema of a profile file, as a new document."""
-    (_, *_), parts = msgspec.json.schema_components(
-        [*GROUPS.values(), PathRule], ref_template="#/$defs/{name}"
-    )
+    (_, *_), parts = msgspec.json.schema_components([*GROUPS.values(), PathRule], ref_template="#/$defs/{name}")
     definitions = {name: _definition(name, part) for name, part in parts.items()}
     properties: dict[str, Any] = {
         "extends": {

@@ -108,9 +108,7 @@ def read_oci(document: object, arch: str, *, name: str = "oci") -> tuple[Seccomp
     except msgspec.ValidationError as error:
         raise ConfigError(f"OCI seccomp document: {error}", key="seccomp") from error
     if arch not in _ARCHES:
-        raise ConfigError(
-            f"there is no seccomp table for {arch}; there is one for {', '.join(_ARCHES)}", key="seccomp"
-        )
+        raise ConfigError(f"there is no seccomp table for {arch}; there is one for {', '.join(_ARCHES)}", key="seccomp")
     notes: set[str] = set()
     default_allow = _is_allowing(given.default_action, notes)
     allows: dict[str, Clauses] = {}
@@ -127,9 +125,7 @@ def read_oci(document: object, arch: str, *, name: str = "oci") -> tuple[Seccomp
             if allowing:
                 allows[call] = disjoin(allows.get(call, NEVER), clauses)
             else:
-                refusals.setdefault(call, []).append(
-                    (clauses, EPERM if entry.errno_ret is None else entry.errno_ret)
-                )
+                refusals.setdefault(call, []).append((clauses, EPERM if entry.errno_ret is None else entry.errno_ret))
     default_errno = EPERM if given.default_errno_ret is None else given.default_errno_ret
     calls = []
     for call in sorted({*allows, *refusals}):
@@ -139,9 +135,7 @@ def read_oci(document: object, arch: str, *, name: str = "oci") -> tuple[Seccomp
                 clauses = conjoin(clauses, negate(clause))
         errnos = [errno for _, errno in refusals.get(call, [])] or [default_errno]
         calls.append(CallRule(call=call, clauses=clauses, errno=errnos[-1], why=("an OCI document",)))
-    rules = SeccompRules(
-        name=name, default_allow=default_allow, default_errno=default_errno, calls=tuple(calls)
-    )
+    rules = SeccompRules(name=name, default_allow=default_allow, default_errno=default_errno, calls=tuple(calls))
     return intersect(rules, load_overlays()["floor"], name=name), tuple(sorted(notes))
 
 
@@ -195,9 +189,7 @@ def write_oci(rules: SeccompRules, arch: str) -> tuple[dict[str, Any], tuple[str
         PolicyError: a call needs more rules than MAX_WRITTEN_RULES.
     """
     if arch not in _ARCHES:
-        raise ConfigError(
-            f"there is no seccomp table for {arch}; there is one for {', '.join(_ARCHES)}", key="seccomp"
-        )
+        raise ConfigError(f"there is no seccomp table for {arch}; there is one for {', '.join(_ARCHES)}", key="seccomp")
     notes = ["a call of a foreign architecture ends the process: the runtime's choice, not in this form"]
     entries: list[dict[str, Any]] = []
     known = syscalls.numbers(arch)
@@ -239,9 +231,7 @@ def _write_call(rule: CallRule, notes: list[str]) -> list[dict[str, Any]]:
         raise PolicyError(
             f"{rule.call}: {len(alternatives)} OCI rules are needed, {MAX_WRITTEN_RULES} are written at most"
         )
-    notes.append(
-        f"{rule.call}: refused arguments get ENOSYS, not errno {rule.errno}: this form has one default"
-    )
+    notes.append(f"{rule.call}: refused arguments get ENOSYS, not errno {rule.errno}: this form has one default")
     return [{"names": [rule.call], "action": "SCMP_ACT_ALLOW", "args": args} for args in alternatives]
 
 
@@ -285,9 +275,7 @@ def _pairs(one: Compare, mask: int) -> list[tuple[int, int]]:
     return wanted[one.op]
 
 
-def _split(
-    mask: int, value: int
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
+def _split(mask: int, value: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
     """Return pairs for (register & mask) below, equal to and above the value."""
     below: list[tuple[int, int]] = []
     above: list[tuple[int, int]] = []

@@ -116,9 +116,7 @@ def load_profile_file(path: str | os.PathLike[str]) -> SeccompRules:
 def load_overlays() -> dict[str, SeccompRules]:
     """Return the floor and the options, by name, from `options.toml`."""
     return {
-        name: _rules(
-            {"name": name, "default": "allow" if "deny" in table else "deny", **table}, "options.toml"
-        )
+        name: _rules({"name": name, "default": "allow" if "deny" in table else "deny", **table}, "options.toml")
         for name, table in _read(os.path.join(_FOLDER, "options.toml")).items()
     }
 
@@ -132,13 +130,9 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = file.read(MAX_PROFILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the seccomp profile cannot be read: {error}", key="seccomp", source=path
-        ) from error
+        raise ConfigError(f"the seccomp profile cannot be read: {error}", key="seccomp", source=path) from error
     if len(content) > MAX_PROFILE_BYTES:
-        raise ConfigError(
-            f"the seccomp profile is larger than {MAX_PROFILE_BYTES} bytes", key="seccomp", source=path
-        )
+        raise ConfigError(f"the seccomp profile is larger than {MAX_PROFILE_BYTES} bytes", key="seccomp", source=path)
     try:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -151,9 +145,7 @@ def _rules(document: dict[str, Any], source: str) -> SeccompRules:
     except msgspec.ValidationError as error:
         raise ConfigError(f"seccomp profile: {error}", key="seccomp", source=source) from error
     if (file.default is None) == (file.extends is None):
-        raise ConfigError(
-            "a seccomp profile has either `default` or `extends`", key="$.default", source=source
-        )
+        raise ConfigError("a seccomp profile has either `default` or `extends`", key="$.default", source=source)
     start = SeccompRules(name=file.name, default_allow=file.default == "allow")
     if file.extends is not None:
         start = load_profile(file.extends)
@@ -219,9 +211,7 @@ def _alternatives(call: str, test: _Test) -> list[tuple[Compare, ...]]:
     values = [_number(value, width) for value in given]
     for value in values:
         if value & ~(mask & width) and (test.op in {"eq", "ne"} or many):
-            raise ValueError(
-                f"{call} argument {test.arg}: {value:#x} has bits outside the mask {mask & width:#x}"
-            )
+            raise ValueError(f"{call} argument {test.arg}: {value:#x} has bits outside the mask {mask & width:#x}")
     if test.op == "in":
         return [(Compare(arg=test.arg, op="eq", value=value, mask=mask),) for value in values]
     op = "ne" if test.op == "not_in" else test.op

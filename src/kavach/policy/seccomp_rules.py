@@ -149,8 +149,6 @@ def _decision(rule: CallRule) -> seccomp_filter.Decision:
 def _plain(call: str, clauses: Clauses) -> seccomp_filter.Clauses:
     """Return the clauses with each mask cut to the bits that the kernel reads (trap 32)."""
     return tuple(
-        tuple(
-            (one.arg, one.mask & syscalls.argument_mask(call, one.arg), one.op, one.value) for one in clause
-        )
+        tuple((one.arg, one.mask & syscalls.argument_mask(call, one.arg), one.op, one.value) for one in clause)
         for clause in clauses
     )

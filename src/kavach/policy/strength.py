@@ -164,9 +164,7 @@ def earned(row: ControlRow, backend: Backend | str) -> int:
     return max(0, min(row.worth, MODIFIERS.get(row.control, 0), _mechanism(row)))
 
 
-def asks(
-    policy: SandboxPolicy, backend: Backend | str = "process", *, also: Iterable[Control] = ()
-) -> tuple[Ask, ...]:
+def asks(policy: SandboxPolicy, backend: Backend | str = "process", *, also: Iterable[Control] = ()) -> tuple[Ask, ...]:
     """Return what a policy asks of each control, one per name of the closed set, in its order.
 
     Args:
