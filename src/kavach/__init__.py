@@ -1,11 +1,11 @@
-"""Kavach runs code that nobody trusts behind a wall of your choice, and tells with evidence how strong that wall was.
+"""Kavach runs code that nobody trusts behind a wall of your choice, and tells how strong that wall was seen to be.
 
     result = kavach.run(["python3", "task.py"], policy="strict", min_score=60)
     result.stdout, result.score, result.enforcement
 
-Start with `run`, or with `Sandbox` for more than one command; `AsyncSandbox` and `arun` are their twins under asyncio and
-trio. `SandboxPolicy` says what a command may do, `Enforcement` what was seen in force, `scoring` what that is worth.
-Everything raises `KavachError` and its kinds, and nothing else.
+Start with `run`, or with `Sandbox` for more than one command; `AsyncSandbox` and `arun` are their twins under asyncio
+and trio. `SandboxPolicy` says what a command may do, `Enforcement` what was seen in force, `scoring` what that is
+worth. Everything raises `KavachError` and its kinds, and nothing else.
 
 Importing this module starts nothing and works on every platform; names are loaded when they are first used.
 """
@@ -14,14 +14,118 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # importing typing would cost more than this whole module
+if TYPE_CHECKING:
+    from kavach import scoring
+    from kavach.aio import AsyncProcess, AsyncSandbox, arun
+    from kavach.backends.noop import UnsafeNoop
+    from kavach.credentials import CredentialProxy
+    from kavach.errors import (
+        AttestationError,
+        AuditError,
+        BackendError,
+        BackendUnavailable,
+        ConfigError,
+        CredentialError,
+        EgressError,
+        ImageError,
+        InternalError,
+        KavachError,
+        LaunchError,
+        LifecycleError,
+        PolicyError,
+        UnsupportedError,
+        Withheld,
+    )
+    from kavach.model.backend import Backend
+    from kavach.model.config import SandboxConfig
+    from kavach.model.enforcement import Control, ControlState, Enforcement
+    from kavach.model.health import Health, Metrics
+    from kavach.model.policy import NetworkPolicy, PathRule, ResourceLimits, SandboxPolicy, SeccompProfile
+    from kavach.model.result import Denial, EndReason, ExecResult, Usage
+    from kavach.model.score import StrengthScore
+    from kavach.model.secret import EnvVar, Fd, File, SecretRef, Stdin
+    from kavach.model.state import SandboxState
+    from kavach.model.verdict import Verdict
+    from kavach.pool import AsyncSandboxPool, SandboxPool
+    from kavach.process import Chunk, Process
+    from kavach.sandbox import Sandbox, run
+
+__all__ = [
+    "AsyncProcess",
+    "AsyncSandbox",
+    "AsyncSandboxPool",
+    "AttestationError",
+    "AuditError",
+    "Backend",
+    "BackendError",
+    "BackendUnavailable",
+    "Chunk",
+    "ConfigError",
+    "Control",
+    "ControlState",
+    "CredentialError",
+    "CredentialProxy",
+    "Denial",
+    "EgressError",
+    "EndReason",
+    "Enforcement",
+    "EnvVar",
+    "ExecResult",
+    "Fd",
+    "File",
+    "Health",
+    "ImageError",
+    "InternalError",
+    "KavachError",
+    "LaunchError",
+    "LifecycleError",
+    "Metrics",
+    "NetworkPolicy",
+    "PathRule",
+    "PolicyError",
+    "Process",
+    "ResourceLimits",
+    "Sandbox",
+    "SandboxConfig",
+    "SandboxPolicy",
+    "SandboxPool",
+    "SandboxState",
+    "SeccompProfile",
+    "SecretRef",
+    "Stdin",
+    "StrengthScore",
+    "UnsafeNoop",
+    "UnsupportedError",
+    "Usage",
+    "Verdict",
+    "Withheld",
+    "__version__",
+    "arun",
+    "run",
+    "scoring",
+]
+
 _HOME = {
     "kavach.aio": ("AsyncProcess", "AsyncSandbox", "arun"),
     "kavach.backends.noop": ("UnsafeNoop",),
     "kavach.credentials": ("CredentialProxy",),
     "kavach.errors": (
-        "AttestationError", "AuditError", "BackendError", "BackendUnavailable", "ConfigError", "CredentialError",
-        "EgressError", "ImageError", "InternalError", "KavachError", "LaunchError", "LifecycleError", "PolicyError",
-        "UnsupportedError", "Withheld",
+        "AttestationError",
+        "AuditError",
+        "BackendError",
+        "BackendUnavailable",
+        "ConfigError",
+        "CredentialError",
+        "EgressError",
+        "ImageError",
+        "InternalError",
+        "KavachError",
+        "LaunchError",
+        "LifecycleError",
+        "PolicyError",
+        "UnsupportedError",
+        "Withheld",
     ),
     "kavach.model.backend": ("Backend",),
     "kavach.model.config": ("SandboxConfig",),
@@ -36,20 +140,17 @@ _HOME = {
     "kavach.pool": ("AsyncSandboxPool", "SandboxPool"),
     "kavach.process": ("Chunk", "Process"),
     "kavach.sandbox": ("Sandbox", "run"),
-}  # fmt: skip
-_MODULES = ("scoring",)
+}
 _OWNER = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = ["__version__", *sorted(_OWNER), *_MODULES]
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in _OWNER:
-        value: object = getattr(import_module(_OWNER[name]), name)
-    elif name in _MODULES:
-        value = import_module(f"kavach.{name}")
+    if name == "scoring":
+        value: object = import_module("kavach.scoring")
+    elif name in _OWNER:
+        value = getattr(import_module(_OWNER[name]), name)
     else:
         raise AttributeError(f"module 'kavach' has no attribute {name!r}")
     globals()[name] = value

@@ -1,8 +1,8 @@
 """Files of a sandbox, as the host asks for them: always through a child inside that has no more rights than a command.
 
-Guarantees: nothing outside the sandbox's own view is reached, whatever links or trees were planted; only regular files are
-read and written; a written file is there whole or not at all. Does not: scan what it reads (the gate will). May be
-called by: kavach.sandbox and its async twin.
+Guarantees: nothing outside the sandbox's own view is reached, whatever links or trees were planted; only regular
+files are read and written; a written file is there whole or not at all. Does not: scan what it reads (the gate will).
+May be called by: kavach.sandbox and its async twin.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class Chunk(bytes):
     stream: str
 
     def __new__(cls, content: bytes, stream: str) -> Self:
+        """Return the bytes, marked with the stream they came from."""
         made = super().__new__(cls, content)
         made.stream = stream
         return made

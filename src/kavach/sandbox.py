@@ -28,12 +28,12 @@ from kavach.gate.release import release
 from kavach.launcher.pump import drive
 from kavach.model.command import make_command, milliseconds
 from kavach.model.config import SandboxConfig
+from kavach.model.given import UNSET, Unset, make_config, require_available
 from kavach.model.health import Health, Metrics
 from kavach.model.policy import SandboxPolicy
 from kavach.model.result import EndReason, ExecResult, RawResult
 from kavach.model.score import StrengthScore
 from kavach.model.state import SandboxState, require_state, transition
-from kavach.model.validate import check
 from kavach.policy.strength import score_backend, score_enforcement
 from kavach.process import Process
 
@@ -47,29 +47,6 @@ if TYPE_CHECKING:
     from kavach.process import Chunk
 
 _SHELL = "/bin/sh"
-_NOT_IN_THIS_VERSION = {
-    "audit": "the audit log",
-    "receipt_key": "receipts",
-    "quarantine": "the quarantine store",
-    "offenders": "the offender tracker",
-    "guards": "guards",
-    "integrity": "the integrity monitor",
-    "events": "the event bus",
-    "image_policy": "image verification",
-    "attestation_policy": "attestation",
-    "runtime_manifest": "runtime manifests",
-    "externalization": "the gate's scanners",
-}
-
-
-class Unset:
-    """The type of `UNSET`: an argument that was not given, where None means something."""
-
-    def __repr__(self) -> str:
-        return "<as configured>"
-
-
-UNSET = Unset()
 
 
 class Step(NamedTuple):
@@ -477,39 +454,6 @@ def run(
     """
     with Sandbox(**fields) as sandbox:
         return sandbox.exec(argv, stdin=stdin, cwd=cwd, env=env, timeout_s=timeout_s)
-
-
-def make_config(config: object, fields: dict[str, Any]) -> SandboxConfig:
-    """Return one validated configuration out of a ready one or of keywords.
-
-    Raises:
-        ConfigError: both, neither right; names the field.
-        PolicyError: the policy contradicts itself.
-    """
-    if config is not None and fields:
-        raise ConfigError(f"expected a SandboxConfig or keywords, got both ({', '.join(sorted(fields))})", key="$")
-    if config is None:
-        unknown = sorted(set(fields) - set(SandboxConfig.__struct_fields__))
-        if unknown:
-            raise ConfigError(f"$: a sandbox has no {unknown[0]!r}; see SandboxConfig", key=f"$.{unknown[0]}")
-        config = SandboxConfig(**fields)
-    if not isinstance(config, SandboxConfig):
-        raise ConfigError(f"$: expected a SandboxConfig, got {type(config).__name__}", key="$")
-    check(config)
-    return config
-
-
-def require_available(config: SandboxConfig) -> None:
-    """Refuse a configuration that asks for what this version does not have, rather than ignore it.
-
-    Raises:
-        UnsupportedError: it asks for one of these.
-    """
-    for name, words in _NOT_IN_THIS_VERSION.items():
-        if getattr(config, name) is not None:
-            raise UnsupportedError(
-                f"{name}: {words} are not part of this version", control=name, needed=words, found="none"
-            )
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

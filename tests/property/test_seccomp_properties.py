@@ -19,6 +19,7 @@ from kavach.policy.seccomp_algebra import (
     Compare,
     SeccompRules,
     conjoin,
+    disjoin,
     intersect,
     negate,
     widen,
@@ -180,6 +181,34 @@ def test_narrowing_options_only_narrow(name, other, arch, options, data):
     narrow = apply_options(start, options - {"nested", "devices"})
     number, args = data.draw(calls(arch, narrow))
     assert not _allowed(narrow, arch, number, args) or _allowed(start, arch, number, args)
+
+
+SMALL = st.lists(
+    st.lists(
+        st.builds(
+            Compare,
+            arg=st.integers(0, 1),
+            op=st.sampled_from(OPERATORS),
+            value=st.integers(0, 3),
+            mask=st.sampled_from([FULL, FULL, 3, 2, 1]),
+        ),
+        max_size=3,
+    ).map(tuple),
+    max_size=5,
+).map(tuple)
+
+
+@given(SMALL, SMALL)
+def test_both_and_either_are_exact_on_every_argument_of_a_small_world(a, b):
+    number = syscalls.numbers("x86_64")["socket"]
+
+    def allows(made):
+        one = SeccompRules(name="r", default_allow=False, calls=(CallRule(call="socket", clauses=made),))
+        return [_allowed(one, "x86_64", number, (x, y)) for x in range(5) for y in range(5)]
+
+    left, right = allows(a), allows(b)
+    assert allows(conjoin(a, b)) == [x and y for x, y in zip(left, right, strict=True)]
+    assert allows(disjoin(a, b)) == [x or y for x, y in zip(left, right, strict=True)]
 
 
 @given(st.data())

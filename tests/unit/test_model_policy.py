@@ -125,6 +125,8 @@ def test_an_unknown_seccomp_profile_is_an_error_and_never_the_weakest(profile):
         ({"deny": ["/a\0b"]}, "$.filesystem.deny[0].path", "NUL"),
         ({"execute": ["/a//b"]}, "$.filesystem.execute[0].path", "normalised"),
         ({"read": ["/a/"]}, "$.filesystem.read[0].path", "normalised"),
+        ({"read": ["/\udcff"]}, "$.filesystem.read[0].path", "UTF-8"),
+        ({"rootfs": "image\ud800"}, "$.filesystem.rootfs", "UTF-8"),
         ({"read": [4]}, "$.filesystem.read[0]", "expected PathRule, got int"),
         ({"data_dir": "data"}, "$.filesystem.data_dir", "absolute"),
         ({"python": "python3"}, "$.filesystem.python", "absolute"),

@@ -116,6 +116,16 @@ def test_a_word_that_is_loaded_is_not_loaded_again():
     assert [one[3] for one in program if one[0] == bpf.LD_ABS] == [4, 0, 24]
 
 
+def test_a_word_is_loaded_again_where_control_arrives_with_different_words():
+    # The first clause fails with the high word or with the low word in the accumulator.
+    clauses = (((0, ALL, "eq", 5 << 32 | 9),), ((0, 0xFFFFFFFF, "eq", 7),))
+    decisions = {3: (clauses, ALLOW, EPERM)}
+    assert _ask(decisions, 3, 5 << 32 | 9) == ALLOW
+    assert _ask(decisions, 3, 7) == ALLOW
+    assert _ask(decisions, 3, 5 << 32 | 7) == ALLOW
+    assert _ask(decisions, 3, 7 << 32 | 1) == EPERM
+
+
 def test_no_clause_means_the_other_action_and_an_empty_clause_the_first():
     assert _ask({7: ((), ALLOW, EPERM)}, 7) == EPERM
     assert _ask({7: (((), ((0, 1, "eq", 1),)), ALLOW, EPERM)}, 7) == ALLOW

@@ -135,9 +135,10 @@ def probe(name: str, policy: SandboxPolicy) -> Probe:
             from kavach.launcher.pump import drive
 
             drive(run)
-            return Probe(name, name != "noop", __version__, seen[0], (), ())
+            return Probe(name, available=name != "noop", version=__version__, score=seen[0], reasons=(), missing=())
         finally:
             wall.destroy()
     except KavachError as error:
         missing = getattr(error, "control", None) or getattr(error, "missing", None) or ()
-        return Probe(name, False, "", None, (str(error),), (missing,) if isinstance(missing, str) else tuple(missing))
+        names_missing = (missing,) if isinstance(missing, str) else tuple(missing)
+        return Probe(name, available=False, version="", score=None, reasons=(str(error),), missing=names_missing)

@@ -1,14 +1,13 @@
 """The Linux process wall: namespaces, Landlock, seccomp, limits, all of it seen in force before a command starts.
 
-Guarantees: what `start` lets go runs behind every control that the policy asks for, but for those that `may_lack` names;
-`destroy` returns when no process, mount, cgroup or file of the sandbox is left. Does not: release output. May be called
-by: kavach.sandbox and its twins.
+Guarantees: what `start` lets go runs behind every control that the policy asks for, but for those that `may_lack`
+names; `destroy` returns when no process, mount, cgroup or file of the sandbox is left. Does not: release output. May
+be called by: kavach.sandbox and its twins.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 import signal
@@ -16,20 +15,16 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from kavach.backends.process_build import Builder, limits_driver
 from kavach.backends.process_run import ProcessRun, SecretRow, make_message
 from kavach.errors import BackendError, LaunchError, UnsupportedError
-from kavach.launcher import client, freeze, limits, negotiate, observe
-from kavach.launcher.facts import IDS_A_SANDBOX, read_facts
+from kavach.launcher import client, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
-from kavach.launcher.groups import LimitSpec
 from kavach.launcher.init import descendants
-from kavach.launcher.lower import INNER_ID, LaunchPlan, Situation, lower, may_lack
-from kavach.launcher.scratch import make_scratch, sweep_scratch
-from kavach.launcher.view import HostFiles, plan_view
+from kavach.launcher.lower import LaunchPlan, may_lack
 from kavach.linux import trees
 from kavach.model.enforcement import Control, ControlState
 from kavach.model.result import Usage
-from kavach.model.secret import File
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,18 +37,7 @@ if TYPE_CHECKING:
     from kavach.model.policy import SandboxPolicy
 
 STAND_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a child stands within 0.003 s
-_OVERHEAD_PIDS = 2  # init and one child that stands and waits
 _UNSCORED = frozenset({Control.INIT_SEPARATION, Control.NO_ORPHANS, Control.FILES_GATED, Control.WORKDIR})
-_slots = itertools.count()
-
-
-@functools.cache
-def _driver() -> limits.Driver:
-    """Return the means of limits on this host; at first use what a crashed owner left is swept away."""
-    driver = limits.choose_driver()
-    limits.sweep(driver)
-    sweep_scratch()
-    return driver
 
 
 class ProcessWall:
@@ -98,130 +82,10 @@ class ProcessWall:
             LaunchError: a step failed.
             ConfigError: a path of the policy does not exist.
         """
-        try:
-            self._group = self._make_group()
-            self._stand()
-        except BaseException:
-            self.destroy()
-            raise
-
-    def _make_group(self) -> Group:
-        asked = self._policy.limits
-        memory = None if asked.memory_limit_mb is None else asked.memory_limit_mb << 20
-        pids = None if asked.max_pids is None else asked.max_pids + _OVERHEAD_PIDS
-        driver = _driver()
-        spec = LimitSpec(memory_bytes=memory, cpu_cores=asked.cpu_limit, max_pids=pids)
-        # Joining a v1 hierarchy costs an RCU grace period each; a bare process limit is held as well by rlimits.
-        if driver.name == "cgroup1" and memory is None and asked.cpu_limit is None:
-            return limits.Driver("/proc").make(self._id, spec)
-        return driver.make(self._id, spec)
-
-    def _stand(self) -> None:
-        launcher = client.shared()
-        names = negotiate.ALL - ({"net"} if self._policy.network.mode == "host" else set())
-        if _driver().name == "cgroup2":
-            # With nsdelegate an init in a cgroup namespace of its own could not clone into a command's leaf.
-            names -= {"cgroup"}
-        facts = read_facts()
-        has_proc = True
-        while True:
-            plan = lower(self._policy, self._situation(names, has_proc=has_proc))
-            try:
-                self._standing = launcher.create(self._request(plan))
-                break
-            except client.StepError as error:
-                if error.step == "clone" and names:
-                    found = negotiate.find_namespaces(launcher, plan.maps) & names
-                    negotiate.require_lackable(self._policy, names - found, os.strerror(error.errno))
-                    if found == names:
-                        raise negotiate.refusal(error, plan) from error
-                    names = found
-                elif error.step == "open_proc" and has_proc and may_lack(self._policy, "mount_view"):
-                    has_proc = False
-                elif (
-                    error.step in negotiate.MOUNT_STEPS
-                    and "mnt" in names
-                    and may_lack(self._policy, "mount_view")
-                    and facts.landlock[0]
-                ):
-                    names -= {"mnt"}
-                else:
-                    raise negotiate.refusal(error, plan) from error
-        self._plan = plan
-        self._mounts = observe.read_mounts(self._standing.pid)
-        self._interfaces = observe.read_interfaces(self._standing.pid)
-
-    def _situation(self, names: frozenset[str], *, has_proc: bool) -> Situation:
-        facts = read_facts()
-        self._require_files_held(names, facts.landlock[0])
-        if "mnt" not in names and self._scratch is None:
-            self._scratch = make_scratch()
-        slot = next(_slots) % (1024 // IDS_A_SANDBOX)
-        hostname = self._config.hostname or self._id
-        python = self._python(facts.python)
-        view = plan_view(
-            self._policy,
-            host=HostFiles(),
-            uid=INNER_ID,
-            gid=INNER_ID,
-            hostname=hostname,
-            workdir=self._config.workdir,
-            python=python,
-            devices=self._policy.devices,
-            extra=(),
-        )
-        assert self._group is not None  # noqa: S101 - build() made it a moment ago
-        return Situation(
-            facts=facts,
-            group=self._group,
-            namespaces=names,
-            view=view,
-            hostname=hostname,
-            domainname=self._config.domainname or "",
-            own_workdir=self._config.workdir is None,
-            scratch=self._config.workdir if "mnt" not in names and self._config.workdir else self._scratch,
-            slot=slot,
-            has_secret_files=any(isinstance(ref.inject_via, File) for ref in self._config.secrets),
-            listening=self._listening,
-            has_proc=has_proc,
-        )
-
-    def _python(self, caller: tuple[str, ...]) -> tuple[str, ...]:
-        asked = self._policy.filesystem.python
-        if asked is None:
-            return ()
-        return caller if asked == "caller" else (asked,)
-
-    def _require_files_held(self, names: frozenset[str], landlock_files: int) -> None:
-        """Refuse where nothing would hold the files: strict wants Landlock, everyone wants one of the two."""
-        held_by_view = "mnt" in names
-        strict = self._policy.preset == "strict" and not self._policy.nested
-        if landlock_files or may_lack(self._policy, "filesystem") or (held_by_view and not strict):
-            return
-        raise UnsupportedError(
-            "this kernel has no Landlock, which the policy needs to hold files; nothing was run",
-            control="filesystem",
-            needed="Landlock ABI 1 (Linux 5.13, and landlock in the lsm= list)",
-            found="no Landlock" if held_by_view else "no Landlock and no mount namespace",
-            hint="use policy 'basic', which a mount view alone may hold, or a kernel with Landlock",
-        )
-
-    def _request(self, plan: LaunchPlan) -> client.Request:
-        group = self._group
-        assert group is not None  # noqa: S101 - as above
-        if plan.separate_init:
-            first = int(plan.maps[0].split()[1]) if plan.maps[0] else 0
-            group.allow_init(first, first)
-        return client.Request(
-            flags=plan.flags,
-            maps=plan.maps,
-            sources=plan.trees if plan.launcher_opens else (),
-            plan=plan.wire(),
-            joins=tuple(path.encode() for path in group.join_paths()),
-            folders=tuple(path.encode() for path in group.folders),
-            scratch=() if self._scratch is None else (self._scratch.encode(),),
-            cgroup_fd=-1 if group.init.dirfd is None else group.init.dirfd,
-        )
+        built = Builder(self._config, self._policy, self._id, listening=self._listening).build()
+        self._standing, self._plan, self._group, self._scratch = built
+        self._mounts = observe.read_mounts(built.standing.pid)
+        self._interfaces = observe.read_interfaces(built.standing.pid)
 
     def prewarm(self) -> None:
         """Let a child stand now, so that the next `start` costs one message and one execve."""
@@ -336,7 +200,7 @@ class ProcessWall:
                 self._policy,
                 plan,
                 group,
-                _driver().name,
+                limits_driver().name,
                 sight,
                 allow_list=is_allow_list(self._policy.seccomp),
                 bypass=self._config.workdir is not None,

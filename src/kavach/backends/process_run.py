@@ -1,7 +1,7 @@
 """One command behind the process wall, from `go` to its `RawResult`.
 
-Guarantees: stdin is a sealed, read-only copy or the caller's own descriptor; counters are compared before and after; every
-descriptor is closed when `result` returns or raises. Does not: wait. May be called by: kavach.backends.process.
+Guarantees: stdin is a sealed, read-only copy or the caller's own descriptor; counters are compared before and after;
+every descriptor is closed when `result` returns or raises. Does not: wait. May be called by: kavach.backends.process.
 """
 
 from __future__ import annotations

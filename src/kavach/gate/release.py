@@ -1,8 +1,8 @@
 """The only door from untrusted bytes to a result.
 
-Guarantees: nobody else makes an `ExecResult` with output in it. Does not: scan. In this version no scanner exists, so every
-result says `not_scanned` and the bytes pass as they are; the step is here so that nothing has to move when scanners come.
-May be called by: kavach.sandbox and its twins.
+Guarantees: nobody else makes an `ExecResult` with output in it. Does not: scan. In this version no scanner exists, so
+every result says `not_scanned` and the bytes pass as they are; the step is here so that nothing has to move when
+scanners come. May be called by: kavach.sandbox and its twins.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def _go(channel: _socket.socket, message: Any, descriptors: list[int]) -> None:
 
 
 def _read_all(handle: int) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while part := os.pread(handle, 65536, sum(map(len, parts))):
         parts.append(part)
     return b"".join(parts)

@@ -285,8 +285,8 @@ def receive_within(channel: socket.socket, timeout_s: float) -> tuple[Any, list[
 def _await_standing(channel: socket.socket) -> Standing:
     """Read the launcher's `made` and init's `standing`, in whichever order they come."""
     deadline = time.monotonic() + BUILD_TIMEOUT_S
-    made: tuple[object, ...] | None = None
-    standing: tuple[object, ...] | None = None
+    made: tuple[Any, ...] | None = None
+    standing: tuple[Any, ...] | None = None
     kept: list[int] = []
     folder: list[int] = []
     try:

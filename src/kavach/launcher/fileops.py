@@ -1,4 +1,4 @@
-"""File transfer as the command itself would do it: from inside, under its ids, its view, its Landlock domain, its filter.
+"""File transfer as the command itself would do it: from inside, under its ids, view, Landlock domain and filter.
 
 Guarantees: nothing is reached that a command of the same sandbox could not reach, whatever links, pipes or trees were
 planted; only regular files are read and written; a written file appears whole or not at all. Does not: follow a
@@ -68,7 +68,7 @@ def _list(path: bytes) -> None:
             found = os.stat(name, dir_fd=handle, follow_symlinks=False)
         except FileNotFoundError:
             continue
-        record = "%s %d %o %s\0" % (_kind(found.st_mode), found.st_size, stat.S_IMODE(found.st_mode), name)
+        record = f"{_kind(found.st_mode)} {found.st_size} {stat.S_IMODE(found.st_mode):o} {name}\0"
         _copy_bytes(os.fsencode(record))
 
 

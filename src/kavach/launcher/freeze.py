@@ -1,8 +1,9 @@
 """Stops and continues every process of a sandbox from outside, and confirms it by looking.
 
-Guarantees: `freeze` returns only when no process of the sandbox runs; `thaw` continues only those that `freeze` stopped, so
-that a program which had stopped itself stays stopped. Does not: use cgroup v1's freezer, whose frozen processes cannot be
-killed (process-traps 13). May be called by: kavach.backends.process, where no cgroup v2 holds the sandbox.
+Guarantees: `freeze` returns only when no process of the sandbox runs; `thaw` continues only those that `freeze`
+stopped, so that a program which had stopped itself stays stopped. Does not: use cgroup v1's freezer, whose frozen
+processes cannot be killed (process-traps 13). May be called by: kavach.backends.process, where no cgroup v2 holds the
+sandbox.
 """
 
 from __future__ import annotations

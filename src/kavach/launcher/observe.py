@@ -1,8 +1,8 @@
 """What was seen: reads /proc from outside, compares canaries with their controls, and answers each ask with a row.
 
-Guarantees: a row says `enforced` only where the kernel, asked from outside, and the canary, tried from inside, both said
-so; nothing counts because it was asked for or because a call returned 0. Does not: decide whether the run may go on
-(kavach.backends.process does). May be called by: kavach.backends.process.
+Guarantees: a row says `enforced` only where the kernel, asked from outside, and the canary, tried from inside, both
+said so; nothing counts because it was asked for or because a call returned 0. Does not: decide whether the run may go
+on (kavach.backends.process does). May be called by: kavach.backends.process.
 """
 
 from __future__ import annotations
@@ -224,12 +224,9 @@ class _View:
                 evidence,
                 "no fresh /proc: the visible one has files masked, so the kernel refuses another",
             )
-        return (
-            ENFORCED,
-            "",
-            f"{evidence}; {len(self._sight.mounts)} mounts, none of the host writable; write to /usr: {_name(self._outcome('system'))}",
-            "",
-        )
+        written = _name(self._outcome("system"))
+        seen = f"{evidence}; {len(self._sight.mounts)} mounts, none of the host writable; write to /usr: {written}"
+        return ENFORCED, "", seen, ""
 
     def no_caps(self) -> Answer:
         values = {name: self._sight.status.get(name, "") for name in _CAPABILITY_SETS}

@@ -1,7 +1,7 @@
 """Waits for a running command in the calling thread.
 
-Guarantees: returns when the command's ending is known, whatever the command writes and whether or not anybody reads. Does
-not: interpret anything. May be called by: kavach.sandbox, kavach.backends (probe).
+Guarantees: returns when the command's ending is known, whatever the command writes and whether or not anybody reads.
+Does not: interpret anything. May be called by: kavach.sandbox, kavach.backends (probe).
 """
 
 from __future__ import annotations

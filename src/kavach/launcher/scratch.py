@@ -1,7 +1,7 @@
 """The private working folder where no mount namespace gives one: a folder on the host that goes with the sandbox.
 
-Guarantees: mode 0700, a name that nobody can foresee, and an owner that a later process can recognise as dead. Does not:
-limit its size. May be called by: kavach.backends.process.
+Guarantees: mode 0700, a name that nobody can foresee, and an owner that a later process can recognise as dead. Does
+not: limit its size. May be called by: kavach.backends.process.
 """
 
 from __future__ import annotations

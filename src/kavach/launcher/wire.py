@@ -50,7 +50,7 @@ def _encode(value: object, parts: list[bytes]) -> None:
         raise ValueError(f"a message cannot hold {type(value).__name__}")
 
 
-def decode(body: bytes) -> Any:  # noqa: ANN401 - what a message holds is its reader's to check
+def decode(body: bytes) -> Any:
     """Return the value that `body` encodes.
 
     Raises:

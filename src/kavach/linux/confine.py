@@ -89,13 +89,16 @@ def set_limits(limits: tuple[tuple[int, int, int], ...]) -> None:
     """
     for number, soft, hard in limits:
         _, ceiling = resource.getrlimit(number)
-        if ceiling != resource.RLIM_INFINITY:
-            hard = ceiling if hard == resource.RLIM_INFINITY else min(hard, ceiling)
-            soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
         try:
-            resource.setrlimit(number, (soft, hard))
+            resource.setrlimit(number, (_within(soft, ceiling), _within(hard, ceiling)))
         except ValueError as error:
             raise OSError(errno.EPERM, f"limit {number}: {error}") from None
+
+
+def _within(wanted: int, ceiling: int) -> int:
+    if ceiling == resource.RLIM_INFINITY:
+        return wanted
+    return ceiling if wanted == resource.RLIM_INFINITY else min(wanted, ceiling)
 
 
 def join_new_session_keyring() -> None:

@@ -1,8 +1,8 @@
 """Removes a folder that untrusted code has filled, without following anything it planted.
 
-Guarantees: only what lies below the folder itself is removed; symbolic links are removed, never followed; depth costs no
-stack; folders made unreadable are made readable first. Does not: cross into other file systems' roots that are busy. May
-be called by: the launcher when the host has gone, and the process wall at destroy.
+Guarantees: only what lies below the folder itself is removed; symbolic links are removed, never followed; depth costs
+no stack; folders made unreadable are made readable first. Does not: cross into other file systems' roots that are
+busy. May be called by: the launcher when the host has gone, and the process wall at destroy.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from msgspec import Meta
 
 from kavach.model.command import environment
 from kavach.model.paths import path_problem
-from kavach.model.policy import SandboxPolicy  # noqa: TC001 - msgspec reads it
-from kavach.model.secret import SecretRef  # noqa: TC001 - msgspec reads it
+from kavach.model.policy import SandboxPolicy
+from kavach.model.secret import SecretRef
 from kavach.model.validate import Model
-from kavach.model.verdict import ExternalizationPolicy  # noqa: TC001 - msgspec reads it
+from kavach.model.verdict import ExternalizationPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

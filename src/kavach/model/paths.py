@@ -27,9 +27,9 @@ def path_problem(path: str) -> str | None:
     if path.startswith("//") or path.endswith("/") or any(p in {"", ".", ".."} for p in path[1:].split("/")):
         return f"expected a normalised path without '.', '..', '//' or a final '/', got {path!r}"
     try:
-        size = len(path.encode("utf-8", "surrogateescape"))
+        size = len(path.encode())
     except UnicodeEncodeError:
-        return f"expected a path that can be encoded, got {path!r}"
+        return f"expected a path that is UTF-8, which records need, got {path!r}"
     return None if size <= MAX_PATH_BYTES else f"expected at most {MAX_PATH_BYTES} bytes, got {size}"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from kavach.errors import BackendError, InternalError, KavachError, Withheld
-from kavach.model.enforcement import Enforcement  # noqa: TC001 - msgspec reads it
-from kavach.model.score import StrengthScore  # noqa: TC001 - msgspec reads it
+from kavach.model.enforcement import Enforcement
+from kavach.model.score import StrengthScore
 from kavach.model.validate import Model
 from kavach.model.verdict import Finding, Verdict
 

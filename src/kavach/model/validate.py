@@ -165,9 +165,21 @@ def _text(shape: shapes.StrType) -> _Rule:
         found = _length_problem(shape, value, path)
         if found is None and pattern is not None and pattern.search(value) is None:
             return path, f"expected text that matches {shape.pattern}"
+        if found is None and not _is_utf8(value):
+            return path, "expected text that is UTF-8, which records need"
         return found
 
     return _Rule("str", lambda value: isinstance(value, str), inside)
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _length_problem(

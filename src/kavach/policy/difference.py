@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kavach.model.policy import GROUPS
-from kavach.model.score import StrengthScore  # noqa: TC001 - msgspec reads it
+from kavach.model.score import StrengthScore
 from kavach.model.validate import Model
 from kavach.policy.strength import score_backend
 

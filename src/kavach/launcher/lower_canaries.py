@@ -1,0 +1,67 @@
+"""Which acts a command child tries, so that each control of its policy is seen and not believed.
+
+Guarantees: a pure function of policy and situation; every control with a canary gets it. Does not: try (canary.py) or
+judge (observe.py). May be called by: kavach.launcher.lower.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kavach.launcher import canary
+from kavach.launcher.situation import DISCARD, NOWHERE, WITNESS, Situation
+from kavach.linux import landlock_abi as abi
+
+if TYPE_CHECKING:
+    from kavach.model.policy import SandboxPolicy
+
+
+def canaries_for(
+    policy: SandboxPolicy, situation: Situation, rights: tuple[int, int, int]
+) -> tuple[tuple[object, ...], ...]:
+    """Return the canaries as (phase, name, act, *arguments)."""
+    names = situation.namespaces
+    before, after, final = canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK, canary.FINAL
+    rows: list[tuple[object, ...]] = []
+    if rights[2] & abi.LANDLOCK_SCOPE_SIGNAL and "pid" in names:
+        rows += [(when, b"signal", b"signal", 1) for when in (before, after)]
+    if rights[2] & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
+        rows += [(when, b"abstract", b"abstract", WITNESS) for when in (before, after)]
+    if rights[1]:
+        rows += _port_canaries(policy, rights[1])
+    if policy.seccomp.profiles is not None:
+        rows += [(final, b"ptrace", b"ptrace"), (final, b"add_key", b"add_key")]
+    if policy.network.mode == "none":
+        rows.append((final, b"udp", b"udp", NOWHERE, DISCARD))
+    if "mnt" in names:
+        rows.append((final, b"root", b"create", b"/.kavach-canary"))
+        rows.append((final, b"system", b"create", b"/usr/.kavach-canary"))
+    elif rights[0]:
+        rows.append((final, b"host_file", b"open", b"/proc/1/environ"))
+        rows.append((final, b"host_write", b"create", b"/var/tmp/.kavach-canary"))
+    rows += [(final, b"denied", b"open", rule.path.encode()) for rule in policy.filesystem.deny]
+    rows += [
+        (final, b"allowed", b"open", rule.path.encode())
+        for rule in (*policy.filesystem.read, *policy.filesystem.execute)
+    ]
+    if not policy.nested and ("mnt" in names or policy.seccomp.profiles is not None):
+        rows.append((final, b"user_namespace", b"user_namespace"))
+    return tuple(rows)
+
+
+def _port_canaries(policy: SandboxPolicy, handled: int) -> list[tuple[object, ...]]:
+    """Try ports that no rule names: refused by Landlock itself (EACCES), whether or not anything listens."""
+    rows: list[tuple[object, ...]] = []
+    if handled & abi.LANDLOCK_ACCESS_NET_CONNECT_TCP:
+        port = _unnamed(policy.landlock.tcp_connect_ports or ())
+        rows += [
+            (when, b"connect", b"tcp", b"127.0.0.1", port) for when in (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)
+        ]
+    if handled & abi.LANDLOCK_ACCESS_NET_BIND_TCP:
+        port = _unnamed(policy.landlock.tcp_bind_ports or ())
+        rows += [(when, b"bind", b"bind", port) for when in (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)]
+    return rows
+
+
+def _unnamed(ports: tuple[int, ...]) -> int:
+    return next(port for port in range(1024, 65536) if port not in ports)
