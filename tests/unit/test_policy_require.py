@@ -69,6 +69,11 @@ def test_basic_runs_on_a_kernel_without_landlock_if_the_mount_view_holds_the_fil
     assert lacking(SandboxPolicy.basic(may_lack=()), **held) == ["filesystem"]
 
 
+def test_a_mount_view_that_failed_stands_in_for_nothing():
+    half = {"mount_view": (S.FAILED, ""), "filesystem": (S.DEGRADED, "mount_view")}
+    assert lacking(SandboxPolicy.basic(), **half) == ["mount_view", "filesystem"]
+
+
 def test_minimal_may_lack_everything_and_holes_too():
     policy = SandboxPolicy.minimal()
     everything = {control.value: (S.FAILED, "") for control in Control}

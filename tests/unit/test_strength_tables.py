@@ -176,6 +176,8 @@ def test_two_holes_take_the_lower_cap():
     score = observed(SandboxPolicy.strict(), holes=[Hole.HOST_ROOT, Hole.NETWORK_ESCAPED])
     assert score == 29
     assert sum(row.points for row in score.rows) == 29
+    caps = [(row.state, row.points) for row in score.rows if row.control == "cap"]
+    assert caps == [("network_escaped", 29 - 69), ("host_root", 0)]
 
 
 def test_a_cap_does_not_lift_a_weak_wall():

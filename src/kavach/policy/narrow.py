@@ -74,7 +74,7 @@ def _filesystem(a: Filesystem, b: Filesystem) -> Filesystem:
     read = [rule for rule in shown if not any(is_at_or_below(rule.path, above) for above in covering)]
     return Filesystem(
         rootfs=a.rootfs,
-        view=min(a.view, b.view, key=_VIEWS.index),
+        view=a.view if _VIEWS.index(a.view) <= _VIEWS.index(b.view) else b.view,
         read=tuple(rule for rule in read if not _is_denied(rule.path, deny)),
         write=tuple(rule for rule in write if not _is_denied(rule.path, deny)),
         execute=tuple(rule for rule in execute if not _is_denied(rule.path, deny)),

@@ -136,9 +136,13 @@ def intersect(a: SeccompRules, b: SeccompRules, *, name: str | None = None) -> S
     left, right = a.by_call(), b.by_call()
     calls = []
     for call in sorted({*left, *right}):
-        one = left.get(call) or a.default_rule(call)
-        other = right.get(call) or b.default_rule(call)
-        calls.append(_intersect_call(one, other))
+        one, other = left.get(call), right.get(call)
+        if one and not other and b.default_allow:
+            calls.append(one)
+        elif other and not one and a.default_allow:
+            calls.append(other)
+        else:
+            calls.append(_intersect_call(one or a.default_rule(call), other or b.default_rule(call)))
     if name is None:
         name = a.name if a.name == b.name else f"{a.name}&{b.name}"
     refusing = [rules.default_errno for rules in (a, b) if not rules.default_allow]
