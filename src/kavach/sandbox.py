@@ -74,7 +74,8 @@ class Sandbox:
 
     def __init__(self, config: SandboxConfig | None = None, /, **fields: Any) -> None:  # noqa: ANN401 - typed by SandboxConfig
         self._config = make_config(config, fields)
-        self._policy = SandboxPolicy.resolve(self._config.policy)
+        asked = self._config.policy
+        self._policy = asked if isinstance(asked, SandboxPolicy) else SandboxPolicy.resolve(asked)
         require_available(self._config)
         if self._config.backend.lower() == "auto":
             self._config = msgspec.structs.replace(self._config, backend=resolve_best(self._policy)[0])

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 
 from kavach.backends.process_build import Builder, limits_driver
 from kavach.backends.process_run import ProcessRun, SecretRow, make_message
-from kavach.errors import BackendError, LaunchError, UnsupportedError
+from kavach.errors import BackendError, LaunchError
 from kavach.launcher import client, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
 from kavach.launcher.init import descendants
-from kavach.launcher.lower import LaunchPlan, may_lack
+from kavach.launcher.lower import LaunchPlan
 from kavach.linux import trees
-from kavach.model.enforcement import Control, ControlState
+from kavach.model.enforcement import Control
 from kavach.model.result import Usage
+from kavach.policy.require import require_standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from kavach.credentials import Injection
     from kavach.launcher.groups import Group, Leaf
@@ -70,6 +71,7 @@ class ProcessWall:
         self._interfaces: tuple[str, ...] | None = None
         self._spare: client.Prepared | None = None
         self._judged: tuple[object, Enforcement] | None = None
+        self._first_outcomes: Mapping[tuple[str, int], int] | None = None
         self._owner = os.getpid()
         #: Counts how often every process of the sandbox was killed, so that a neighbour's end can be told apart.
         self.kills = 0
@@ -135,8 +137,12 @@ class ProcessWall:
         leaf = self._leaf()
         try:
             prepared = self._take_spare() or self._prepare(leaf)
-            enforcement = self._observe(prepared)
-            check(enforcement)
+            try:
+                enforcement = self._observe(prepared)
+                check(enforcement)
+            except BaseException:
+                prepared.close()
+                raise
         except BaseException:
             leaf.remove()
             raise
@@ -170,7 +176,7 @@ class ProcessWall:
         fd = None if leaf is None else leaf.dirfd
         prepared = None
         try:
-            prepared = standing.prepare(-1 if fd is None else fd)
+            prepared = standing.prepare(-1 if fd is None else fd, is_first=self._first_outcomes is None)
             prepared.wait_standing(STAND_TIMEOUT_S)
         except client.StepError as error:
             prepared.close() if prepared else None
@@ -192,8 +198,9 @@ class ProcessWall:
         try:
             sight = observe.look(standing, prepared, client.shared().outside, self._mounts, self._interfaces)
         except OSError as error:
-            prepared.close()
             raise BackendError("the command child ended before it could be observed", runtime="process") from error
+        # The first child of a sandbox has tried every canary, the later ones what concerns a child alone.
+        sight = sight._replace(outcomes={**(self._first_outcomes or {}), **sight.outcomes})
         key = (sight.outcomes, sight.lost, {name: sight.status.get(name) for name in _STATUS_KEYS})
         if self._judged is None or self._judged[0] != key:
             enforcement = observe.judge(
@@ -205,38 +212,10 @@ class ProcessWall:
                 allow_list=is_allow_list(self._policy.seccomp),
                 bypass=self._config.workdir is not None,
             )
-            try:
-                self._require_enforced(enforcement)
-            except UnsupportedError:
-                prepared.close()
-                raise
+            require_standing(enforcement, self._policy)
             self._judged = (key, enforcement)
+            self._first_outcomes = sight.outcomes
         return self._judged[1]
-
-    def _require_enforced(self, enforcement: Enforcement) -> None:
-        fatal = {ControlState.UNSUPPORTED, ControlState.FAILED}
-        if self._policy.preset == "strict" and not self._policy.nested:
-            fatal.add(ControlState.DEGRADED)
-        for row in enforcement.rows:
-            if (
-                row.asked
-                and row.state in fatal
-                and row.control not in _UNSCORED
-                and not may_lack(self._policy, row.control)
-            ):
-                raise UnsupportedError(
-                    f"{row.control} was asked for and is {row.state}: {row.reason}; nothing was run",
-                    control=row.control,
-                    needed=f"{row.control} in force",
-                    found=row.reason,
-                    hint="kavach doctor names the cause and the fix; may_lack lets a run go on without it",
-                )
-        if enforcement.holes and not may_lack(self._policy, "*"):
-            raise UnsupportedError(
-                f"a canary got through: {enforcement.holes[0]}; nothing was run",
-                control=enforcement.holes[0],
-                found="a hole",
-            )
 
     def kill_run(self, leaf: Leaf) -> None:
         """Kill one command's processes, or all of the sandbox where they cannot be told apart."""
@@ -366,4 +345,4 @@ class ProcessWall:
         return self._plan
 
 
-_STATUS_KEYS = ("NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")
+_STATUS_KEYS = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")

@@ -76,6 +76,7 @@ def open_proc(wall: Wall, options: tuple[tuple[bytes, bytes], ...]) -> None:
 def new_root(wall: Wall, options: bytes) -> None:
     """Move into an empty tmpfs; the old root is gone."""
     # ORDER: trees and proc were opened before; from here on no path resolves through the host's root.
+    os.umask(0)  # modes below are exact; every command sets its own
     mounts.mount(b"kavach", b"/tmp", b"tmpfs", uapi.MS_NOSUID | uapi.MS_NODEV, options)
     mounts.pivot(b"/tmp")
     wall.devices.add(os.stat(b"/").st_dev)
@@ -85,7 +86,6 @@ def folders(wall: Wall, rows: tuple[tuple[bytes, int], ...]) -> None:
     """Make (path, mode) folders on the new root."""
     for path, mode in rows:
         os.mkdir(path, mode)
-        os.chmod(path, mode)
 
 
 def links(wall: Wall, rows: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -105,39 +105,39 @@ def files(wall: Wall, rows: tuple[tuple[bytes, int, bytes], ...]) -> None:
 
 
 def attach(wall: Wall, rows: tuple[tuple[int, bytes], ...]) -> None:
-    """Attach opened trees as (index, target), making the target where it lies on a file system of ours."""
+    """Attach opened trees as (index, target), making the target where it is missing on a file system of ours."""
     for index, target in rows:
         tree = wall.trees[index]
-        _ensure(wall, target, folder=mounts.is_folder(tree))
-        mounts.attach(tree, target)
+        try:
+            mounts.attach(tree, target)
+        except FileNotFoundError:
+            _ensure(wall, target, folder=mounts.is_folder(tree))
+            mounts.attach(tree, target)
         os.close(tree)
         wall.trees[index] = -1
 
 
 def _ensure(wall: Wall, target: bytes, *, folder: bool) -> None:
     """Make a mount point, but never inside something that belongs to the host."""
-    try:
-        found = os.lstat(target)
-    except FileNotFoundError:
-        parent = os.path.dirname(target)
+    parent = os.path.dirname(target)
+    if not os.path.lexists(parent):
         _ensure(wall, parent, folder=True)
-        # SECURITY: a mount point made in a bound host folder would stay there after the sandbox.
-        if os.stat(parent).st_dev not in wall.devices:
-            raise OSError(errno.ENOENT, "mount point does not exist in a shown folder") from None
-        if folder:
-            os.mkdir(target, 0o755)
-        else:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        return
-    # SECURITY: a link planted in a shown folder must not lead the mount elsewhere.
-    if stat.S_ISLNK(found.st_mode):
-        raise OSError(errno.ELOOP, "mount point is a symbolic link")
+    # SECURITY: a mount point made in a bound host folder would stay there after the sandbox.
+    if os.lstat(parent).st_dev not in wall.devices:
+        raise OSError(errno.ENOENT, "mount point does not exist in a shown folder")
+    if folder:
+        os.mkdir(target, 0o755)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
 
 def mount_new(wall: Wall, kind: bytes, target: bytes, flags: int, options: bytes) -> None:
     """Mount a new tmpfs or devpts at `target`."""
-    _ensure(wall, target, folder=True)
-    mounts.mount(b"kavach", target, kind, flags, options)
+    try:
+        mounts.mount(b"kavach", target, kind, flags, options)
+    except FileNotFoundError:
+        _ensure(wall, target, folder=True)
+        mounts.mount(b"kavach", target, kind, flags, options)
     wall.devices.add(os.stat(target).st_dev)
 
 
@@ -152,18 +152,9 @@ def mask(wall: Wall, targets: tuple[bytes, ...]) -> None:
         mounts.attach(mounts.open_tree(empty, _READ_ONLY), target)
 
 
-def make_read_only(wall: Wall, targets: tuple[bytes, ...]) -> None:
-    """Cover each existing target with a read-only view of itself."""
-    for target in targets:
-        try:
-            mounts.attach(mounts.open_tree(target, _READ_ONLY), target)
-        except FileNotFoundError:
-            continue
-
-
-def seal_root(wall: Wall) -> None:
-    """Make the new root itself read-only; what is mounted on it keeps its own flags."""
-    handle = os.open(b"/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def seal(wall: Wall, target: bytes) -> None:
+    """Make one mount read-only; what is mounted on it keeps its own flags."""
+    handle = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         mounts.set_attributes(handle, uapi.MOUNT_ATTR_RDONLY, recursive=False)
     finally:
@@ -289,8 +280,7 @@ STEPS: dict[bytes, Callable[..., None]] = {
     b"attach": attach,
     b"mount_new": mount_new,
     b"mask": mask,
-    b"make_read_only": make_read_only,
-    b"seal_root": seal_root,
+    b"seal": seal,
     b"hold_folder": hold_folder,
     b"name_host": name_host,
     b"loopback_up": loopback_up,

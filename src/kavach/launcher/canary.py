@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import stat
 
 from kavach.linux import libc, uapi
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 BEFORE_LANDLOCK = 0
 AFTER_LANDLOCK = 1
 FINAL = 2
+#: Tried by every command's child; the others by the first one of a sandbox, whose wall does not change after that.
+EVERY_TIME = (b"signal", b"ptrace")
 
 
 def attempt(canaries: tuple[tuple[Any, ...], ...], phase: int) -> list[tuple[bytes, int, int]]:
@@ -78,6 +81,12 @@ def _create(path: bytes) -> None:
     os.unlink(path)
 
 
+def _device(path: bytes) -> None:
+    # Without Landlock EPERM (no CAP_MKNOD), with it EACCES, because it is asked before the capability is.
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.unlink(path)
+
+
 def _open(path: bytes) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
@@ -105,6 +114,7 @@ ACTS: dict[bytes, Callable[..., None]] = {
     b"udp": _udp,
     b"create": _create,
     b"open": _open,
+    b"device": _device,
     b"ptrace": _ptrace,
     b"add_key": _add_key,
     b"user_namespace": _new_user_namespace,

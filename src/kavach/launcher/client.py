@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import marshal
 import os
 import select
 import signal
@@ -94,16 +95,8 @@ class Launcher:
         mine, theirs = _channel_pair()
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
-            body = (
-                b"create",
-                request.flags,
-                request.maps,
-                request.sources,
-                request.plan,
-                request.joins,
-                request.folders,
-                request.scratch,
-            )
+            # SECURITY: marshal is for this direction alone, from the host that the launcher obeys anyway.
+            body = (b"create", marshal.dumps(tuple(request[:-1]))  # type: ignore[arg-type])
             try:
                 with self._lock:
                     wire.send(self._channel, body, sent)
@@ -150,8 +143,12 @@ class Standing:
         self._lock = threading.Lock()
         _handles.add(self)
 
-    def prepare(self, cgroup_fd: int = -1) -> Prepared:
+    def prepare(self, cgroup_fd: int = -1, *, is_first: bool = True) -> Prepared:
         """Ask init for a command child; `Prepared.wait_standing` says when it stands.
+
+        Args:
+            cgroup_fd: the command's own cgroup v2 folder, -1 for none.
+            is_first: let it try every canary, not only those that each child tries.
 
         Raises:
             BrokenPipeError: the sandbox is gone.
@@ -160,7 +157,7 @@ class Standing:
         try:
             with self._lock:
                 sent = (theirs.fileno(),) if cgroup_fd < 0 else (theirs.fileno(), cgroup_fd)
-                wire.send(self._channel, (b"prepare",), sent)
+                wire.send(self._channel, (b"prepare", int(is_first)), sent)
         except OSError as error:
             mine.close()
             raise BrokenPipeError(errno.EPIPE, "the sandbox is gone") from error

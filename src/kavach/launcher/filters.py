@@ -7,17 +7,25 @@ kavach.launcher.lower.
 
 from __future__ import annotations
 
+import errno
 import functools
 from typing import TYPE_CHECKING
 
 from kavach.linux.seccomp import SECCOMP_FILTER_FLAG_NEW_LISTENER
+from kavach.linux.syscalls import numbers
 from kavach.model.policy import SeccompProfile
-from kavach.policy.seccomp_rules import compile_rules, intersect, load_profile, load_profile_file
+from kavach.policy.seccomp_rules import (
+    SeccompRules,
+    apply_options,
+    compile_rules,
+    intersect,
+    load_profile,
+    load_profile_file,
+)
 
 if TYPE_CHECKING:
     from kavach.launcher.groups import Group
     from kavach.model.policy import SandboxPolicy, Seccomp
-    from kavach.policy.seccomp_rules import SeccompRules
 
 #: What init and the child call before the child's own filter is in force; the child's filter takes it away again.
 _INIT_CALLS = (
@@ -28,6 +36,7 @@ _INIT_CALLS = (
     "fork",
     "kill",
     "landlock_restrict_self",
+    "mknodat",  # a canary: Landlock answers otherwise than the kernel
     "prctl",
     "prlimit64",
     "sched_setaffinity",
@@ -41,33 +50,71 @@ _INIT_CALLS = (
 )
 #: For `--why` and `learn`: what is asked of the listener rather than answered by the filter.
 OBSERVED_CALLS = (
-    "connect", "mkdir", "mkdirat", "mount", "open", "openat", "openat2", "ptrace", "rename", "renameat", "renameat2",
-    "rmdir", "sendto", "socket", "unlink", "unlinkat", "unshare",
+    "access", "bind", "chdir", "connect", "creat", "execve", "execveat", "faccessat", "faccessat2", "link", "linkat",
+    "lstat", "mkdir", "mkdirat", "mknod", "mknodat", "newfstatat", "open", "openat", "openat2", "readlink",
+    "readlinkat", "rename", "renameat", "renameat2", "rmdir", "sendto", "socket", "stat", "statx", "symlink",
+    "symlinkat", "truncate", "unlink", "unlinkat",
 )  # fmt: skip
+_UNFILTERED = SeccompRules(name="none", default_allow=True)
 
 
 def command_filter(
     policy: SandboxPolicy, machine: str, group: Group, *, has_network_namespace: bool, listening: bool
 ) -> tuple[bytes, int]:
-    """Return (program, install flags); an empty program where the policy asks for no filter."""
-    if policy.seccomp.profiles is None:
+    """Return (program, install flags); an empty program where the policy asks for no filter.
+
+    A filter that listens allows nothing more: what it would refuse goes to the listener, which refuses it (kavach.
+    launcher.watch) and whose end is a refusal too (ENOSYS).
+    """
+    if policy.seccomp.profiles is None and not listening:
         return b"", 0
-    options = _options(policy, has_network_namespace=has_network_namespace)
-    if group.cores is not None:
-        options += ("pin_cpu",)
-    if group.needs_watchdog:
-        options += ("no_memfd",)
+    options = command_options(policy, group, has_network_namespace=has_network_namespace)
     notify = OBSERVED_CALLS if listening else ()
     flags = SECCOMP_FILTER_FLAG_NEW_LISTENER if listening else 0
     return _compiled(policy.seccomp, machine, options, (), notify), flags
 
 
-def init_filter(policy: SandboxPolicy, machine: str, *, has_network_namespace: bool) -> bytes:
-    """Return init's own program, empty where the policy asks for no filter."""
+def command_options(policy: SandboxPolicy, group: Group, *, has_network_namespace: bool) -> tuple[str, ...]:
+    """Return the options that the limits' means and the policy lay over a command's profiles."""
+    if policy.seccomp.profiles is None:
+        return ()
+    options = _options(policy, has_network_namespace=has_network_namespace)
+    if group.cores is not None:
+        options += ("pin_cpu",)
+    if group.needs_watchdog:
+        options += ("no_memfd",)
+    return options
+
+
+def command_rules(policy: SandboxPolicy, options: tuple[str, ...]) -> SeccompRules:
+    """Return what a command's filter allows, for the listener that answers in its place."""
+    return apply_options(_rules(policy.seccomp), options)
+
+
+def init_filter(policy: SandboxPolicy, machine: str, *, has_network_namespace: bool, listening: bool = False) -> bytes:
+    """Return init's own program, empty where the policy asks for no filter.
+
+    SECURITY: a refusal here would hide the call from the listener of the command's filter, which lies on top of this
+    one. So with a listener init's own filter lets pass what the listener is asked about; the commands' does not.
+    """
     if policy.seccomp.profiles is None:
         return b""
     options = _options(policy, has_network_namespace=has_network_namespace)
-    return _compiled(policy.seccomp, machine, options, _INIT_CALLS, ())
+    extra = _INIT_CALLS + (_asked_calls(policy.seccomp, machine) if listening else ())
+    return _compiled(policy.seccomp, machine, options, extra, ())
+
+
+def _asked_calls(seccomp: Seccomp, machine: str) -> tuple[str, ...]:
+    """Return the calls that a listening filter may ask about, whatever the options."""
+    rules = _rules(seccomp)
+    named = rules.by_call()
+    by_options = {rule.call for name in OPTIONS for rule in load_overlays()[name].calls}
+    asked = set(OBSERVED_CALLS) | by_options
+    for call in numbers(machine):
+        rule = named.get(call) or rules.default_rule(call)
+        if rule.errno == errno.EPERM and rule.clauses != ALWAYS:
+            asked.add(call)
+    return tuple(sorted(asked))
 
 
 def is_allow_list(seccomp: Seccomp) -> bool:
@@ -94,12 +141,14 @@ def _options(policy: SandboxPolicy, *, has_network_namespace: bool) -> tuple[str
 def _compiled(
     seccomp: Seccomp, machine: str, options: tuple[str, ...], extra: tuple[str, ...], notify: tuple[str, ...]
 ) -> bytes:
-    return compile_rules(_rules(seccomp), machine, options=options, extra_allow=extra, notify=notify)
+    return compile_rules(_rules(seccomp), machine, options=options, extra_allow=extra, notify=notify, ask=bool(notify))
 
 
 @functools.lru_cache(maxsize=16)
 def _rules(seccomp: Seccomp) -> SeccompRules:
-    loaded = [load_profile(name.value) for name in seccomp.profiles or () if name is not SeccompProfile.CUSTOM]
+    if seccomp.profiles is None:
+        return _UNFILTERED
+    loaded = [load_profile(name.value) for name in seccomp.profiles if name is not SeccompProfile.CUSTOM]
     loaded += [load_profile_file(path) for path in seccomp.custom_files]
     rules = loaded[0]
     for other in loaded[1:]:

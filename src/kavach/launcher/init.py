@@ -13,7 +13,7 @@ import errno
 import os
 import select
 
-from kavach.launcher import build, child, wire
+from kavach.launcher import build, canary, child, wire
 from kavach.linux import namespaces, uapi
 
 TYPE_CHECKING = False  # the typing module is not part of the jail
@@ -65,6 +65,7 @@ class _Server:
         self._wall = wall
         self._steps = steps
         self._canaries = canaries
+        self._short = tuple(row for row in canaries if row[1] in canary.EVERY_TIME)
         self._arrivals = arrivals
         self._is_pid_1 = in_own_pid_namespace
         self._running: dict[int, _socket.socket] = {}
@@ -89,7 +90,7 @@ class _Server:
             return False
         verb, *arguments = message
         if verb == b"prepare":
-            self._prepare(descriptors)
+            self._prepare(descriptors, *arguments)
         elif verb == b"signal":
             self._signal(*arguments)
         elif verb == b"kill_all":
@@ -97,16 +98,17 @@ class _Server:
         wire.close_all(descriptors)
         return verb in {b"prepare", b"signal", b"kill_all"}
 
-    def _prepare(self, descriptors: list[int]) -> None:
+    def _prepare(self, descriptors: list[int], is_first: int) -> None:
         channel = _socket.socket(fileno=descriptors.pop(0))
         try:
-            pid = namespaces.clone(0, descriptors[0]) if descriptors else os.fork()
+            pid = namespaces.clone(0, descriptors[0] if descriptors else -1)
         except OSError as error:
             wire.send(channel, (b"not_started", b"fork", error.errno or errno.EIO))
             channel.close()
             return
         if pid == 0:
-            child.run(channel, self._wall.ruleset, self._steps, self._canaries)
+            rows = self._canaries if is_first else self._short
+            child.run(channel, self._wall.ruleset, self._steps, rows)
         self._running[pid] = channel
 
     def _signal(self, pid: int, number: int, to_group: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import UnsupportedError
 from kavach.launcher import canary
-from kavach.launcher.filters import command_filter, init_filter
+from kavach.launcher.filters import command_filter, init_filter, rest_filter
 from kavach.launcher.lower_canaries import canaries_for
 from kavach.launcher.lower_files import landlock_paths, mount_steps
 from kavach.launcher.situation import INNER_ID, WITNESS, Layout, Situation, Step
@@ -58,7 +58,12 @@ class LaunchPlan(NamedTuple):
     layout: Layout
     landlock: tuple[int, int, int]
     separate_init: bool
-    has_filter: bool
+    filters: int
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether the command runs under a filter of ours."""
+        return self.filters > 0
 
     @property
     def flags(self) -> int:
@@ -108,7 +113,7 @@ def lower(policy: SandboxPolicy, situation: Situation) -> LaunchPlan:
         layout=layout,
         landlock=rights,
         separate_init=separate,
-        has_filter=policy.seccomp.profiles is not None,
+        filters=0 if policy.seccomp.profiles is None else 1 if situation.listening else 2,
     )
 
 
@@ -195,8 +200,11 @@ def _init_steps(
         kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID) if separate else (uapi.CAP_KILL,)
         steps += [(b"drop_bounding_set", 1, ()), (b"keep_capabilities", 1, (kept,))]
     steps.append((b"become_undumpable", 1, ()))
-    program = init_filter(policy, situation.facts.machine, has_network_namespace="net" in names)
-    if program:
+    program = init_filter(
+        policy, situation.facts.machine, has_network_namespace="net" in names, listening=situation.listening
+    )
+    # A call that init's filter refuses would never reach a listener: where one listens, init has none.
+    if program and not situation.listening:
         steps.append((b"filter_init", 1, (program,)))
     return steps
 
@@ -241,13 +249,8 @@ def _command_steps(
         (b"close_descriptors", 1, ()),
         (b"niceness", 1, (0, 0o22)),
     ]
-    program, flags = command_filter(
-        policy,
-        situation.facts.machine,
-        situation.group,
-        has_network_namespace="net" in names,
-        listening=situation.listening,
-    )
+    make = command_filter if situation.listening else rest_filter
+    program, flags = make(policy, situation.facts.machine, situation.group, has_network_namespace="net" in names)
     if program:
         steps.append((b"system_call_filter", 1, (program, flags)))
     steps.append((b"try_final", 1, ()))

@@ -27,6 +27,9 @@ def canaries_for(
         rows += [(when, b"signal", b"signal", 1) for when in (before, after)]
     if rights[2] & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
         rows += [(when, b"abstract", b"abstract", WITNESS) for when in (before, after)]
+    if rights[0] and not ("mnt" not in names and situation.facts.is_privileged):
+        place = b"/tmp" if "mnt" in names else (situation.scratch or "/").encode()
+        rows += [(when, b"device", b"device", place + b"/.kavach-canary") for when in (before, after)]
     if rights[1]:
         rows += _port_canaries(policy, rights[1])
     if policy.seccomp.profiles is not None:
@@ -39,11 +42,10 @@ def canaries_for(
     elif rights[0]:
         rows.append((final, b"host_file", b"open", b"/proc/1/environ"))
         rows.append((final, b"host_write", b"create", b"/var/tmp/.kavach-canary"))
-    rows += [(final, b"denied", b"open", rule.path.encode()) for rule in policy.filesystem.deny]
-    rows += [
-        (final, b"allowed", b"open", rule.path.encode())
-        for rule in (*policy.filesystem.read, *policy.filesystem.execute)
-    ]
+    for index, rule in enumerate(policy.filesystem.deny):
+        rows.append((final, b"denied:%d" % index, b"open", rule.path.encode()))
+    for index, rule in enumerate((*policy.filesystem.read, *policy.filesystem.execute)):
+        rows.append((final, b"allowed:%d" % index, b"open", rule.path.encode()))
     if not policy.nested and ("mnt" in names or policy.seccomp.profiles is not None):
         rows.append((final, b"user_namespace", b"user_namespace"))
     return tuple(rows)

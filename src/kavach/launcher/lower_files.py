@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kavach.launcher.situation import INNER_ID, SECRETS_FOLDER, Layout, Situation, Step
-from kavach.launcher.view import MASKED_PROC, READ_ONLY_PROC, WORKSPACE
+from kavach.launcher.view import MASKED_PROC, WORKSPACE
 from kavach.linux import landlock_abi as abi
 from kavach.linux import uapi
 
@@ -138,9 +138,9 @@ def mount_steps(
         steps.append((b"forbid_user_namespaces", 0, ()))
         if has_proc:
             steps.append((b"mask", 1, (tuple(f"/proc/{name}".encode() for name in MASKED_PROC),)))
-            steps.append((b"make_read_only", 1, (tuple(f"/proc/{name}".encode() for name in READ_ONLY_PROC),)))
+            steps.append((b"seal", 1, (b"/proc",)))
     if policy.filesystem.read_only_rootfs:
-        steps.append((b"seal_root", 1, ()))
+        steps.append((b"seal", 1, (b"/",)))
     steps.append((b"hold_folder", 1, (WORKSPACE.encode(),)))
     return steps
 

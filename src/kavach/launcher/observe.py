@@ -8,6 +8,7 @@ on (kavach.backends.process does). May be called by: kavach.backends.process.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,6 +66,12 @@ class Sight(NamedTuple):
 def host_inodes() -> dict[str, int]:
     """Return the namespaces of this process by inode, which a sandbox's must differ from."""
     return {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES}
+
+
+@functools.cache
+def own_filters() -> int:
+    """Return how many filters this process is under itself, which every child of it inherits."""
+    return int(read_status(os.getpid()).get("Seccomp_filters", "0"))
 
 
 def look(
@@ -179,7 +186,7 @@ class _View:
         found = []
         if self._policy.network.mode == "none" and self._outcome("udp") == 0:
             found.append(Hole.NETWORK_ESCAPED)
-        if self._policy.filesystem.deny and self._outcome("denied") == 0:
+        if 0 in self._outcomes("denied"):
             found.append(Hole.DENIED_PATH_READABLE)
         if self._outcome("host_socket") in _CONNECTED:
             found.append(Hole.HOST_SOCKET_REACHABLE)
@@ -189,6 +196,10 @@ class _View:
 
     def _outcome(self, name: str, phase: int = canary.FINAL) -> int | None:
         return self._sight.outcomes.get((name, phase))
+
+    def _outcomes(self, name: str) -> frozenset[int]:
+        """Return what the canaries `name:0`, `name:1`, ... answered."""
+        return frozenset(code for (one, _), code in self._sight.outcomes.items() if one.startswith(f"{name}:"))
 
     def _namespace(self, name: str) -> Answer:
         own, host = self._sight.inodes[name], self._sight.host_inodes[name]
@@ -244,6 +255,9 @@ class _View:
         mode = self._sight.status.get("Seccomp")
         if mode != "2":
             return FAILED, "", "", f"/proc/PID/status: Seccomp {mode}"
+        count = self._sight.status.get("Seccomp_filters")  # proc(5); 5.9
+        if count is not None and int(count) < self._plan.filters + own_filters():
+            return FAILED, "", "", f"/proc/PID/status: Seccomp_filters {count}, expected {self._plan.filters} of ours"
         for name in ("ptrace", "add_key"):
             inside, outside = self._outcome(name), self._sight.outside.get(name)
             if inside != errno.EPERM or outside == errno.EPERM:
@@ -256,17 +270,30 @@ class _View:
         )
 
     def filesystem(self) -> Answer:
-        denied, allowed = self._outcome("denied"), self._outcome("allowed")
-        if self._policy.filesystem.deny and denied not in _REFUSED:
-            return FAILED, "", "", f"opening a denied path answered {_name(denied)}"
-        if allowed not in {None, 0}:
-            return FAILED, "", "", f"opening an allowed path answered {_name(allowed)}"
+        denied, allowed = self._outcomes("denied"), self._outcomes("allowed")
+        if not denied <= _REFUSED:
+            return FAILED, "", "", f"opening a denied path answered {_names(denied - _REFUSED)}"
+        if not allowed <= {0}:
+            return FAILED, "", "", f"opening an allowed path answered {_names(allowed - {0})}"
         has_view = "mnt" in self._plan.namespaces
         tried = self._outcome("system") if has_view else self._outcome("host_write")
         if tried not in _REFUSED or tried == errno.ENOENT:
             return UNSUPPORTED, "", "", f"a write outside the view answered {_name(tried)}"
-        evidence = f"write outside: {_name(tried)}; denied path: {_name(denied)}; allowed path: {_name(allowed)}"
+        evidence = f"write outside: {_name(tried)}; denied paths: {_names(denied)}; allowed paths: {_names(allowed)}"
         if self._plan.landlock[0]:
+            before, after = (
+                self._outcome("device", canary.BEFORE_LANDLOCK),
+                self._outcome("device", canary.AFTER_LANDLOCK),
+            )
+            if after is not None and (before, after) != (errno.EPERM, errno.EACCES):
+                return (
+                    FAILED,
+                    "",
+                    evidence,
+                    f"making a device: {_name(before)} before the ruleset, {_name(after)} after it",
+                )
+            if after is not None:
+                evidence += "; making a device: EPERM before the ruleset, EACCES after it"
             return ENFORCED, "landlock", evidence, ""
         why = (
             "a nested sandbox must mount, which a Landlock domain refuses"
@@ -417,6 +444,10 @@ def _writable_host_mounts(rows: tuple[tuple[bytes, bytes, bytes, bytes], ...], p
             continue
         stray.append(point.decode("utf-8", "replace"))
     return stray
+
+
+def _names(codes: frozenset[int]) -> str:
+    return ", ".join(sorted(_name(code) for code in codes)) or "none named"
 
 
 def _name(code: int | None) -> str:

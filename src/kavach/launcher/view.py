@@ -29,15 +29,11 @@ SETTINGS = (
     "/etc/alternatives",
     "/etc/ld.so.cache",
     "/etc/localtime",
-    "/etc/mime.types",
     "/etc/pki/tls/certs",
-    "/etc/protocols",
     "/etc/services",
     "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/terminfo",
 )
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICES = ("null", "zero", "full", "random", "urandom")
 #: Files of proc that tell about the host or act on it; those that exist are covered (process-traps 33).
 MASKED_PROC = (
     "acpi",
@@ -53,7 +49,6 @@ MASKED_PROC = (
     "sysrq-trigger",
     "timer_list",
 )
-READ_ONLY_PROC = ("bus", "fs", "irq", "sys")
 #: Entries of a root that are never taken from a shown root: they are the sandbox's own.
 OWN = frozenset({"dev", "proc", "sys", "tmp", "workspace", ".kavach"})
 PROC = -1  # stands for the fresh proc, which init opens itself, in rows of `attach`

@@ -18,7 +18,10 @@ import sys
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
-_u64 = ctypes.c_uint64
+# A second function object with fixed types: numbers are converted in C, which the child's speed depends on.
+_syscall_numbers = _libc["syscall"]
+_syscall_numbers.restype = ctypes.c_long
+_syscall_numbers.argtypes = [ctypes.c_long, *[ctypes.c_ulong] * 6]
 
 
 def syscall(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
@@ -32,10 +35,12 @@ def syscall(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char] | None
     Raises:
         OSError: the kernel refused; errno is the kernel's.
     """
-    result: int = _syscall(
-        ctypes.c_long(number),
-        *[ctypes.c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in args],
-    )
+    result: int
+    if all(type(argument) is int for argument in args):
+        result = _syscall_numbers(number, *(*args, 0, 0, 0, 0, 0, 0)[:6])
+    else:
+        wide = [ctypes.c_ulong(argument) if isinstance(argument, int) else argument for argument in args]
+        result = _syscall(ctypes.c_long(number), *wide)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

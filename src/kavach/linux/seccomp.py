@@ -12,7 +12,7 @@ import struct
 
 from kavach.linux import libc
 
-_SECCOMP_NR = {"x86_64": 317, "aarch64": 277}  # asm/unistd.h __NR_seccomp, 3.17
+SECCOMP_NUMBER = {"x86_64": 317, "aarch64": 277}  # asm/unistd.h __NR_seccomp, 3.17
 SECCOMP_SET_MODE_FILTER = 1  # linux/seccomp.h, 3.17
 SECCOMP_FILTER_FLAG_LOG = 1 << 1  # linux/seccomp.h, 4.14
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1 << 2  # linux/seccomp.h, 4.17
@@ -38,7 +38,7 @@ def install(program: bytes, flags: int = 0) -> int:
         raise ValueError(f"{len(program)} bytes are not 1 to 4096 BPF instructions")
     if flags & 1:
         raise ValueError("TSYNC returns a thread id, not an error, and the jail has one thread")
-    number = _SECCOMP_NR[os.uname().machine]
+    number = SECCOMP_NUMBER[os.uname().machine]
     code = libc.buffer(program)
     # struct sock_fprog (linux/filter.h): unsigned short len, padding, pointer to the instructions.
     fprog = struct.pack("@HP", len(program) // _FILTER_BYTES, libc.address(code))

@@ -15,6 +15,7 @@ from kavach.errors import ConfigError, PolicyError
 from kavach.linux import seccomp_filter, syscalls
 from kavach.policy.seccomp_algebra import (
     ALWAYS,
+    EPERM,
     NEVER,
     CallRule,
     Clauses,
@@ -47,6 +48,7 @@ __all__ = [
 WIDENING_OPTIONS = ("nested", "devices")
 NARROWING_OPTIONS = ("pin_cpu", "no_memfd", "no_exec_memfd", "no_network", "wx")
 OPTIONS = WIDENING_OPTIONS + NARROWING_OPTIONS
+_REFUSED = seccomp_filter.SECCOMP_RET_ERRNO | EPERM
 
 
 def apply_options(rules: SeccompRules, options: Iterable[str] = ()) -> SeccompRules:
@@ -87,6 +89,7 @@ def compile_rules(
     extra_allow: Iterable[str] = (),
     notify: Iterable[str] = (),
     log: bool = False,
+    ask: bool = False,
 ) -> bytes:
     """Return the filter's instructions for one architecture.
 
@@ -100,6 +103,7 @@ def compile_rules(
             learning.
         log: calls that no rule names are done and logged instead of refused; for learning, since it refuses
             nothing.
+        ask: calls that would be refused with EPERM go to the listener too, which refuses them and says so.
 
     Raises:
         ConfigError: an option or a call of that name does not exist, or there is no table for the
@@ -116,11 +120,12 @@ def compile_rules(
             f"there is no seccomp filter for {arch}; there is one for {', '.join(syscalls.AUDIT_ARCH)}",
             key="seccomp",
         )
-    default = seccomp_filter.SECCOMP_RET_ALLOW
+    default: seccomp_filter.Decision = seccomp_filter.SECCOMP_RET_ALLOW
     if not effective.default_allow:
         default = seccomp_filter.SECCOMP_RET_ERRNO | effective.default_errno
         if log:
             default = seccomp_filter.SECCOMP_RET_LOG
+    default = _asked(default) if ask else default
     decisions: dict[int, seccomp_filter.Decision] = {}
     by_call = effective.by_call()
     for call, number in syscalls.numbers(arch).items():
@@ -130,11 +135,20 @@ def compile_rules(
             decisions[number] = seccomp_filter.SECCOMP_RET_USER_NOTIF
         else:
             rule = by_call.get(call)
-            decisions[number] = _decision(rule) if rule is not None else default
+            decision = _decision(rule) if rule is not None else default
+            decisions[number] = _asked(decision) if ask else decision
     try:
         return seccomp_filter.build(syscalls.AUDIT_ARCH[arch], decisions)
     except ValueError as error:
         raise PolicyError(f"the seccomp rules {rules.name!r} do not compile: {error}") from error
+
+
+def _asked(decision: seccomp_filter.Decision) -> seccomp_filter.Decision:
+    """Return the decision with the listener in the place of EPERM."""
+    if isinstance(decision, int):
+        return seccomp_filter.SECCOMP_RET_USER_NOTIF if decision == _REFUSED else decision
+    clauses, hit, miss = decision
+    return clauses, hit, seccomp_filter.SECCOMP_RET_USER_NOTIF if miss == _REFUSED else miss
 
 
 def _decision(rule: CallRule) -> seccomp_filter.Decision:
