@@ -69,7 +69,7 @@ class ProcessWall:
         self._frozen_by_group = False
         self._mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...] = ()
         self._interfaces: tuple[str, ...] | None = None
-        self._spare: client.Prepared | None = None
+        self._spare: tuple[client.Prepared, Leaf] | None = None
         self._judged: tuple[object, Enforcement] | None = None
         self._first_outcomes: Mapping[tuple[str, int], int] | None = None
         self._owner = os.getpid()
@@ -92,8 +92,15 @@ class ProcessWall:
     def prewarm(self) -> None:
         """Let a child stand now, so that the next `start` costs one message and one execve."""
         with self._lock:
-            if self._spare is None:
-                self._spare = self._prepare(None)
+            if self._spare is not None:
+                return
+            # The spare stands in the leaf of the command that it will be, so that a kill of the leaf reaches it.
+            leaf = self._leaf()
+            try:
+                self._spare = self._prepare(leaf), leaf
+            except BaseException:
+                leaf.remove()
+                raise
 
     def start(
         self,
@@ -134,9 +141,10 @@ class ProcessWall:
         *,
         unlimited: bool = False,
     ) -> ProcessRun:
-        leaf = self._leaf()
+        spare = self._take_spare()
+        leaf = self._leaf() if spare is None else spare[1]
         try:
-            prepared = self._take_spare() or self._prepare(leaf)
+            prepared = self._prepare(leaf) if spare is None else spare[0]
             try:
                 enforcement = self._observe(prepared)
                 check(enforcement)
@@ -166,14 +174,14 @@ class ProcessWall:
         assert self._group is not None  # noqa: S101 - start() needs a built wall
         return self._group.leaf(f"exec{next(self._execs)}")
 
-    def _take_spare(self) -> client.Prepared | None:
+    def _take_spare(self) -> tuple[client.Prepared, Leaf] | None:
         with self._lock:
             spare, self._spare = self._spare, None
         return spare
 
-    def _prepare(self, leaf: Leaf | None) -> client.Prepared:
+    def _prepare(self, leaf: Leaf) -> client.Prepared:
         standing = self._require_standing()
-        fd = None if leaf is None else leaf.dirfd
+        fd = leaf.dirfd
         prepared = None
         try:
             prepared = standing.prepare(-1 if fd is None else fd, is_first=self._first_outcomes is None)
@@ -273,7 +281,8 @@ class ProcessWall:
         """Leave nothing behind; idempotent."""
         spare = self._take_spare()
         if spare is not None:
-            spare.close()
+            spare[0].close()
+            spare[1].remove()
         standing, self._standing = self._standing, None
         if standing is not None and os.getpid() == self._owner:
             self._end(standing)

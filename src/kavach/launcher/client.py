@@ -96,7 +96,7 @@ class Launcher:
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
             # SECURITY: marshal is for this direction alone, from the host that the launcher obeys anyway.
-            body = (b"create", marshal.dumps(tuple(request[:-1]))  # type: ignore[arg-type])
+            body = (b"create", marshal.dumps(tuple(request[:-1])))  # type: ignore[arg-type]
             try:
                 with self._lock:
                     wire.send(self._channel, body, sent)
