@@ -282,7 +282,7 @@ class ProcessWall:
         spare = self._take_spare()
         if spare is not None:
             spare[0].close()
-            spare[1].remove()
+            spare[1].close()  # the group's removal takes the folder
         standing, self._standing = self._standing, None
         if standing is not None and os.getpid() == self._owner:
             self._end(standing)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import UnsupportedError
 from kavach.launcher import canary
-from kavach.launcher.filters import command_filter, init_filter, rest_filter
+from kavach.launcher.filters import command_filter, init_filter
 from kavach.launcher.lower_canaries import canaries_for
 from kavach.launcher.lower_files import landlock_paths, mount_steps
+from kavach.launcher.rest import rest_filter
 from kavach.launcher.situation import INNER_ID, WITNESS, Layout, Situation, Step
 from kavach.launcher.view import WORKSPACE
 from kavach.linux import landlock_abi as abi
@@ -113,7 +114,7 @@ def lower(policy: SandboxPolicy, situation: Situation) -> LaunchPlan:
         layout=layout,
         landlock=rights,
         separate_init=separate,
-        filters=0 if policy.seccomp.profiles is None else 1 if situation.listening else 2,
+        filters=0 if policy.seccomp.profiles is None else 2,
     )
 
 
@@ -200,11 +201,8 @@ def _init_steps(
         kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID) if separate else (uapi.CAP_KILL,)
         steps += [(b"drop_bounding_set", 1, ()), (b"keep_capabilities", 1, (kept,))]
     steps.append((b"become_undumpable", 1, ()))
-    program = init_filter(
-        policy, situation.facts.machine, has_network_namespace="net" in names, listening=situation.listening
-    )
-    # A call that init's filter refuses would never reach a listener: where one listens, init has none.
-    if program and not situation.listening:
+    program = init_filter(policy, situation.facts.machine, has_network_namespace="net" in names)
+    if program:
         steps.append((b"filter_init", 1, (program,)))
     return steps
 
@@ -249,12 +247,20 @@ def _command_steps(
         (b"close_descriptors", 1, ()),
         (b"niceness", 1, (0, 0o22)),
     ]
-    make = command_filter if situation.listening else rest_filter
-    program, flags = make(policy, situation.facts.machine, situation.group, has_network_namespace="net" in names)
+    program, flags = _command_filter(policy, situation)
     if program:
         steps.append((b"system_call_filter", 1, (program, flags)))
     steps.append((b"try_final", 1, ()))
     return steps
+
+
+def _command_filter(policy: SandboxPolicy, situation: Situation) -> tuple[bytes, int]:
+    """Return (program, flags): the rest beyond init's filter, or a whole filter where somebody listens."""
+    own_network = "net" in situation.namespaces
+    if situation.listening:
+        machine, group = situation.facts.machine, situation.group
+        return command_filter(policy, machine, group, has_network_namespace=own_network, listening=True)
+    return rest_filter(policy, situation.facts.machine, situation.group, has_network_namespace=own_network), 0
 
 
 def _rlimits(policy: SandboxPolicy, situation: Situation) -> tuple[tuple[int, int, int], ...]:
