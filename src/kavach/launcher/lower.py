@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import UnsupportedError
 from kavach.launcher import canary
-from kavach.launcher.filters import command_filter, init_filter
+from kavach.launcher.filters import command_filter, init_filter, rest_filter
 from kavach.launcher.lower_canaries import canaries_for
 from kavach.launcher.lower_files import landlock_paths, mount_steps
-from kavach.launcher.rest import rest_filter
 from kavach.launcher.situation import INNER_ID, WITNESS, Layout, Situation, Step
 from kavach.launcher.view import WORKSPACE
 from kavach.linux import landlock_abi as abi
@@ -247,20 +246,12 @@ def _command_steps(
         (b"close_descriptors", 1, ()),
         (b"niceness", 1, (0, 0o22)),
     ]
-    program, flags = _command_filter(policy, situation)
+    make = command_filter if situation.listening else rest_filter
+    program, flags = make(policy, situation.facts.machine, situation.group, has_network_namespace="net" in names)
     if program:
         steps.append((b"system_call_filter", 1, (program, flags)))
     steps.append((b"try_final", 1, ()))
     return steps
-
-
-def _command_filter(policy: SandboxPolicy, situation: Situation) -> tuple[bytes, int]:
-    """Return (program, flags): the rest beyond init's filter, or a whole filter where somebody listens."""
-    own_network = "net" in situation.namespaces
-    if situation.listening:
-        machine, group = situation.facts.machine, situation.group
-        return command_filter(policy, machine, group, has_network_namespace=own_network, listening=True)
-    return rest_filter(policy, situation.facts.machine, situation.group, has_network_namespace=own_network), 0
 
 
 def _rlimits(policy: SandboxPolicy, situation: Situation) -> tuple[tuple[int, int, int], ...]:
