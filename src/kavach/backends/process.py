@@ -22,6 +22,7 @@ from kavach.launcher import client, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
 from kavach.launcher.init import descendants
 from kavach.launcher.lower import LaunchPlan
+from kavach.launcher.watch import Watches
 from kavach.linux import trees
 from kavach.model.enforcement import Control
 from kavach.model.result import Usage
@@ -52,13 +53,11 @@ class ProcessWall:
 
     backend = "process"
 
-    def __init__(
-        self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, *, listening: bool = False
-    ) -> None:
+    def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str) -> None:
         self._config = config
         self._policy = policy
         self._id = sandbox_id
-        self._listening = listening
+        self._watches: Watches | None = None
         self._lock = threading.Lock()
         self._execs = itertools.count(1)
         self._standing: client.Standing | None = None
@@ -84,8 +83,10 @@ class ProcessWall:
             LaunchError: a step failed.
             ConfigError: a path of the policy does not exist.
         """
-        built = Builder(self._config, self._policy, self._id, listening=self._listening).build()
+        built = Builder(self._config, self._policy, self._id, listening=self._config.why).build()
         self._standing, self._plan, self._group, self._scratch = built
+        if self._config.why:
+            self._watches = Watches(self._policy, built.plan, built.group)
         self._mounts = observe.read_mounts(built.standing.pid)
         self._interfaces = observe.read_interfaces(built.standing.pid)
 
@@ -184,7 +185,11 @@ class ProcessWall:
         fd = leaf.dirfd
         prepared = None
         try:
-            prepared = standing.prepare(-1 if fd is None else fd, is_first=self._first_outcomes is None)
+            prepared = standing.prepare(
+                -1 if fd is None else fd,
+                is_first=self._first_outcomes is None,
+                on_listener=None if self._watches is None else self._watches.start,
+            )
             prepared.wait_standing(STAND_TIMEOUT_S)
         except client.StepError as error:
             prepared.close() if prepared else None
@@ -290,6 +295,8 @@ class ProcessWall:
             standing.release()
         if os.getpid() != self._owner:
             return
+        if self._watches is not None:
+            self._watches.close()
         if self._group is not None:
             self._group.kill()
             self._group.remove()

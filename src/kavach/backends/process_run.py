@@ -99,11 +99,14 @@ class ProcessRun:
             output_bytes=None if unlimited else limits.output_bytes,
             kill_on_output=not unlimited and limits.output_action == "kill",
         )
+        self._watch = None if unlimited else prepared.watch
         with contextlib.ExitStack() as undo:
             undo.callback(prepared.close)
             stdout, out = _pipe(undo)
             stderr, err = _pipe(undo)
             given = _stdin(content, stdin)
+            if self._watch is not None:
+                self._watch.arm()
             try:
                 _let_go(prepared, verb, message, secrets, (given, out, err))
             finally:
@@ -207,6 +210,7 @@ class ProcessRun:
             usage=usage,
             enforcement=self._enforcement,
             limits_hit=hit,
+            denials=() if self._watch is None else self._watch.denials(),
         )
 
 

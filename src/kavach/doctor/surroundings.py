@@ -16,16 +16,17 @@ from kavach.doctor.walls import best_wall, has_namespaces, has_seccomp, wall_wit
 if TYPE_CHECKING:
     from kavach.doctor.facts import HostFacts
 
-# clone3, close_range, openat2, mount_setattr, Landlock ABI 1, cgroup.kill, RLIMIT_NPROC per user namespace.
+# clone3, close_range, mount_setattr, Landlock ABI 1, cgroup.kill, RLIMIT_NPROC per user namespace.
 KERNEL_FLOOR = (5, 14)
-# What the wall does where a call is not there.
+_NO_VIEW = "no mount view: a policy that may lack mount_view runs by Landlock alone, another is refused"
+# What the wall does where a call is not there (docs/kernel-support.md has the same table).
 FALLBACKS = {
-    "pidfd_open": "ends are polled for, and the host's death is seen by the closed socket alone",
-    "clone3": "clone with the same flags; a command joins its control group by moving",
+    "pidfd_open": "none: the launcher does not start",
+    "clone3": "clone; where control groups v2 hold the limits, which need it, runs are refused",
     "close_range": "descriptors are closed one by one",
-    "openat2": "files inside a sandbox are not reached from outside",
-    "mount_setattr": "mounts are remounted one by one",
-    "open_tree": "a root caller's files are not mapped to the command's ids",
+    "openat2": "nothing is lost: the wall does not call it",
+    "mount_setattr": _NO_VIEW,
+    "open_tree": _NO_VIEW,
 }
 EMULATIONS = {
     "wsl1": (

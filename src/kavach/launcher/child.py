@@ -113,7 +113,7 @@ def niceness(start: Start, increment: int, umask: int) -> None:
 def system_call_filter(start: Start, program: bytes, flags: int) -> None:
     """Install the filter; a listener it makes goes to the host at once."""
     listener = seccomp.install(program, flags)
-    if listener > 0:
+    if flags & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:  # whose descriptor may be 0, for all others are closed
         wire.send(start.channel, (b"listener",), (listener,))
         os.close(listener)
 

@@ -19,10 +19,15 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kavach.errors import InternalError, LaunchError
 from kavach.launcher import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kavach.model.result import Denial
 
 START_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a start takes 0.03 s
 BUILD_TIMEOUT_S = 20.0  # protects the caller from a hung mount; a build takes 0.003 s
@@ -42,6 +47,22 @@ class Request(NamedTuple):
     folders: tuple[bytes, ...] = ()
     scratch: tuple[bytes, ...] = ()
     cgroup_fd: int = -1
+
+
+class Watching(Protocol):
+    """Who answers a listening filter (kavach.launcher.watch)."""
+
+    def arm(self) -> None:
+        """Keep what is refused from now on."""
+
+    def denials(self) -> tuple[Denial, ...]:
+        """Return what was refused."""
+
+    def close(self) -> None:
+        """Answer nothing more."""
+
+    def abandon(self) -> None:
+        """Let go of what belongs to the parent."""
 
 
 class StepError(Exception):
@@ -143,12 +164,19 @@ class Standing:
         self._lock = threading.Lock()
         _handles.add(self)
 
-    def prepare(self, cgroup_fd: int = -1, *, is_first: bool = True) -> Prepared:
+    def prepare(
+        self,
+        cgroup_fd: int = -1,
+        *,
+        is_first: bool = True,
+        on_listener: Callable[[int], Watching] | None = None,
+    ) -> Prepared:
         """Ask init for a command child; `Prepared.wait_standing` says when it stands.
 
         Args:
             cgroup_fd: the command's own cgroup v2 folder, -1 for none.
             is_first: let it try every canary, not only those that each child tries.
+            on_listener: takes over the descriptor of a filter that listens, and answers from then on.
 
         Raises:
             BrokenPipeError: the sandbox is gone.
@@ -163,7 +191,7 @@ class Standing:
             raise BrokenPipeError(errno.EPIPE, "the sandbox is gone") from error
         finally:
             theirs.close()
-        return Prepared(mine)
+        return Prepared(mine, on_listener)
 
     def signal(self, pid: int, number: int, *, group: bool) -> None:
         """Send a signal to a command by its pid inside, or to its process group; one that has ended gets none."""
@@ -214,13 +242,15 @@ class Standing:
 class Prepared:
     """One command child: its channel, and what it reported when it stood."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, on_listener: Callable[[int], Watching] | None = None) -> None:
         self.channel = channel
+        self._on_listener = on_listener
+        #: Who answers the filter's questions; None where it asks none.
+        self.watch: Watching | None = None
         self.pid = 0
         self.inner_pid = 0
         self.outcomes: tuple[tuple[bytes, int, int], ...] = ()
         self.lost: tuple[tuple[bytes, int], ...] = ()
-        self.listener = -1
         _handles.add(self)
 
     def accept(self, message: object, descriptors: list[int], pid: int) -> bool:
@@ -233,8 +263,9 @@ class Prepared:
         if not isinstance(message, tuple) or not message:
             wire.close_all(descriptors)
             raise ValueError("not a message of a command child")
-        if message[0] == b"listener" and len(descriptors) == 1 and self.listener < 0:
-            self.listener = descriptors.pop()
+        if message[0] == b"listener" and len(descriptors) == 1 and self._on_listener and self.watch is None:
+            # ORDER: before the child's last canaries, whose calls wait for an answer.
+            self.watch = self._on_listener(descriptors.pop())
             return False
         wire.close_all(descriptors)
         if message[0] == b"not_started":
@@ -265,9 +296,6 @@ class Prepared:
     def close(self) -> None:
         """Close the channel; a child that still waits for `go` ends. Idempotent."""
         self.channel.close()
-        if self.listener >= 0:
-            os.close(self.listener)
-            self.listener = -1
 
     abandon = close
 
@@ -353,7 +381,7 @@ def _spawn(channel: int) -> int:
     return os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=())
 
 
-_handles: weakref.WeakSet[Standing | Prepared] = weakref.WeakSet()
+_handles: weakref.WeakSet[Any] = weakref.WeakSet()
 _shared: Launcher | None = None
 _shared_lock = threading.Lock()
 
@@ -371,6 +399,11 @@ def shared() -> Launcher:
                 _shared.close()
             _shared = Launcher()
         return _shared
+
+
+def hold(handle: Watching) -> None:
+    """Let a forked child of the host abandon this handle too."""
+    _handles.add(handle)
 
 
 def _after_fork_in_child() -> None:

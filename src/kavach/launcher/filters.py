@@ -73,7 +73,7 @@ def command_filter(
 def rest_filter(policy: SandboxPolicy, machine: str, group: Group, *, has_network_namespace: bool) -> tuple[bytes, int]:
     """Return (program, flags) of a command's filter less what init's own, under which it is born, refuses already.
 
-    Two filters hold together what both allow, so this one only has to take away what init's allows beyond the command's.
+    Two filters hold together what both allow, so this one only takes away what init's allows beyond the command's.
     It is short, and what the kernel does with a filter costs time for each instruction (0.2 ms for a whole one).
     """
     if policy.seccomp.profiles is None:

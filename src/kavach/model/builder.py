@@ -292,6 +292,15 @@ class SandboxConfigBuilder:
         self._values["min_score"] = value
         return self
 
+    def why(self, value: bool, /) -> Self:  # noqa: FBT001 - the one argument of a setter
+        """Set `why`.
+
+        Args:
+            value: watch what the wall refuses, and say so in `denials`.
+        """
+        self._values["why"] = value
+        return self
+
     def labels(self, value: Mapping[str, str], /) -> Self:
         """Set `labels`.
 

@@ -63,6 +63,7 @@ class SandboxConfig(Model, frozen=True, kw_only=True):
         domainname: inside its own UTS namespace.
         runtime_manifest: digests that runtimes must have before they are started.
         min_score: refuse to run below it, on observed strength.
+        why: watch what the wall refuses and say so in `denials`; every observed call costs a question.
         labels: free names and values for audit, events and metrics.
     """
 
@@ -91,6 +92,7 @@ class SandboxConfig(Model, frozen=True, kw_only=True):
     domainname: HostName | None = None
     runtime_manifest: Any = None
     min_score: Annotated[int, Meta(ge=0, le=100)] | None = None
+    why: bool = False
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
