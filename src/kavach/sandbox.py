@@ -11,7 +11,6 @@ exists: a configuration that asks for one is refused, and every result says `not
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 import weakref
@@ -79,7 +78,7 @@ class Sandbox:
         require_available(self._config)
         if self._config.backend.lower() == "auto":
             self._config = msgspec.structs.replace(self._config, backend=resolve_best(self._policy)[0])
-        self._id = f"sb-{secrets.token_hex(6)}"
+        self._id = f"sb-{os.urandom(6).hex()}"
         self._wall: Wall = create_backend(self._config, self._policy, self._id)
         self._requested = score_backend(self._config.backend, self._policy)
         self._lock = threading.RLock()

@@ -74,6 +74,7 @@ class ProcessWall:
         self._owner = os.getpid()
         #: Counts how often every process of the sandbox was killed, so that a neighbour's end can be told apart.
         self.kills = 0
+        client.shared()  # starts while the rest of the caller's way is gone; waited for in `build`
 
     def build(self) -> None:
         """Build the wall; nothing untrusted runs.
@@ -209,7 +210,7 @@ class ProcessWall:
         standing, plan, group = self._require_standing(), self._require_plan(), self._group
         assert group is not None  # noqa: S101 - start() needs a built wall
         try:
-            sight = observe.look(standing, prepared, client.shared().outside, self._mounts, self._interfaces)
+            sight = observe.look(standing, prepared, standing.outside, self._mounts, self._interfaces)
         except OSError as error:
             raise BackendError("the command child ended before it could be observed", runtime="process") from error
         # The first child of a sandbox has tried every canary, the later ones what concerns a child alone.

@@ -75,7 +75,7 @@ class StepError(Exception):
 
 
 class Launcher:
-    """One running launcher process and its channel."""
+    """One launcher process and its channel; it starts while the caller goes on, and is waited for at first use."""
 
     def __init__(self) -> None:
         mine, theirs = _channel_pair()
@@ -86,17 +86,26 @@ class Launcher:
         self.owner_pid = os.getpid()
         self._channel = mine
         self._lock = threading.Lock()
+        self._outside: tuple[tuple[bytes, int, int], ...] | None = None
         with contextlib.suppress(OSError):
             mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        try:
-            message, _, _ = receive_within(mine, START_TIMEOUT_S)
-            #: What the seccomp canaries answer outside, (name, phase, errno): their positive control.
-            self.outside = _rows(message, b"hello")[0]
-        except (EOFError, TimeoutError, ValueError) as error:
-            self.close()
-            raise InternalError(
-                "the launcher did not start", hint=f"{sys.executable} -I -S must run: {error}"
-            ) from error
+
+    def await_start(self) -> tuple[tuple[bytes, int, int], ...]:
+        """Return what the seccomp canaries answer outside, (name, phase, errno), once the launcher has started.
+
+        Raises:
+            InternalError: it does not start.
+        """
+        with self._lock:
+            if self._outside is None:
+                try:
+                    message, _, _ = receive_within(self._channel, START_TIMEOUT_S)
+                    self._outside = _rows(message, b"hello")[0]
+                except (EOFError, OSError, ValueError) as error:
+                    self._channel.close()
+                    hint = f"{sys.executable} -I -S must run: {error}"
+                    raise InternalError("the launcher did not start", hint=hint) from error
+            return self._outside
 
     def is_alive(self) -> bool:
         """Return whether the launcher still holds its end of the channel."""
@@ -113,6 +122,7 @@ class Launcher:
             StepError: a step failed; nothing of the sandbox is left.
             LaunchError: the launcher ended or did not answer in time.
         """
+        outside = self.await_start()
         mine, theirs = _channel_pair()
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
@@ -123,7 +133,9 @@ class Launcher:
                     wire.send(self._channel, body, sent)
             finally:
                 theirs.close()
-            return _await_standing(mine)
+            standing = _await_standing(mine)
+            standing.outside = outside
+            return standing
         except OSError as error:
             mine.close()
             raise LaunchError("the launcher is gone", step="create", errno=error.errno or errno.EPIPE) from error
@@ -134,9 +146,10 @@ class Launcher:
     def close(self) -> None:
         """End the launcher and with it every sandbox it made; idempotent."""
         self._channel.close()
-        if os.getpid() == self.owner_pid:
+        pid, self.pid = self.pid, 0
+        if pid and os.getpid() == self.owner_pid:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+                os.waitpid(pid, 0)
 
     def abandon(self) -> None:
         """In a forked child of the host: let go of the parent's launcher."""
@@ -160,6 +173,8 @@ class Standing:
         self.inodes = inodes
         self.lost = lost
         self.folder = folder
+        #: What the seccomp canaries answered where no filter of ours is.
+        self.outside: tuple[tuple[bytes, int, int], ...] = ()
         self._channel = channel
         self._lock = threading.Lock()
         _handles.add(self)

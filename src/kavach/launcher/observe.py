@@ -242,6 +242,13 @@ class _View:
     def no_caps(self) -> Answer:
         values = {name: self._sight.status.get(name, "") for name in _CAPABILITY_SETS}
         held = [name for name, value in values.items() if not value or int(value, 16)]
+        if held == ["CapBnd"] and "user" not in self._plan.namespaces:
+            return (
+                DEGRADED,
+                "",
+                "/proc/PID/status: CapInh, CapPrm, CapEff, CapAmb empty; CapBnd not",
+                "without a user namespace the bounding set cannot be emptied; no_new_privs keeps it without effect",
+            )
         if held:
             return FAILED, "", "", f"/proc/PID/status: {', '.join(held)} not empty"
         return ENFORCED, "", "/proc/PID/status: all five capability sets empty", ""
@@ -258,14 +265,18 @@ class _View:
         count = self._sight.status.get("Seccomp_filters")  # proc(5); 5.9
         if count is not None and int(count) < self._plan.filters + own_filters():
             return FAILED, "", "", f"/proc/PID/status: Seccomp_filters {count}, expected {self._plan.filters} of ours"
-        for name in ("ptrace", "add_key"):
-            inside, outside = self._outcome(name), self._sight.outside.get(name)
-            if inside != errno.EPERM or outside == errno.EPERM:
+        tried = {name: (self._outcome(name), self._sight.outside.get(name)) for name in ("ptrace", "add_key")}
+        for name, (inside, outside) in tried.items():
+            if inside != errno.EPERM:
                 return FAILED, "", "", f"canary {name}: {_name(inside)} inside, {_name(outside)} outside"
+        # What an outer filter refuses already says nothing about ours: a container's refuses add_key.
+        telling = [name for name, (_, outside) in tried.items() if outside not in {None, errno.EPERM}]
+        if not telling:
+            return FAILED, "", "", "canaries ptrace and add_key: EPERM outside too, so nothing shows our filter"
         return (
             ENFORCED,
             "allow_list" if self._allow_list else "deny_list",
-            "Seccomp 2; ptrace and add_key: EPERM inside, ESRCH and EFAULT outside",
+            "Seccomp 2; " + ", ".join(f"{name}: EPERM inside, {_name(tried[name][1])} outside" for name in telling),
             "",
         )
 

@@ -96,8 +96,7 @@ def path_attempt(rules: Rules, thread: int, call: str, use: PathUse, *, creates:
     if place is None:
         return None
     path = os.path.normpath(use.path)
-    inside = path if place.code else place.path
-    if any(is_at_or_below(one, rule) for one in (path, inside) for rule in rules.deny):
+    if any(is_at_or_below(one, rule) for one in (path, place.wanted) for rule in rules.deny):
         return None if use.access is Access.LOOK else Attempt(use.access, Cause.DENIED, call, path)
     if place.code == errno.EACCES:
         return Attempt(use.access, Cause.MODE, call, path)
@@ -111,35 +110,39 @@ def _missing(
 ) -> Attempt | None:
     """Judge a path that does not exist inside."""
     makes = use.access is Access.CREATE or (use.access is Access.WRITE and creates)
-    if rules.has_view and os.path.lexists(path):
-        return _not_shown(ids, call, use.access, path)
+    wanted = place.wanted
+    if rules.has_view and os.path.lexists(wanted):
+        return _not_shown(ids, call, use.access, path, wanted)
+    folder = os.path.dirname(wanted)
     if not makes:
         return None
     if place.is_last:
         cause = _folder_cause(rules, ids, place, Access.CREATE)
-        where = place.path if cause is Cause.READ_ONLY and not os.path.isdir(place.path) else os.path.dirname(path)
-        return None if cause is None else Attempt(Access.CREATE, cause, call, path, place=_grantable(where))
-    parent = os.path.dirname(path)
-    if rules.has_view and os.path.isdir(parent):
-        return Attempt(
-            Access.CREATE, Cause.NOT_SHOWN, call, path, place=parent, open_to_command=_open(ids, parent, WRITE)
-        )
+        return None if cause is None else Attempt(Access.CREATE, cause, call, path, place=_grantable(folder))
+    if rules.has_view and os.path.isdir(folder):
+        is_open = _open(ids, folder, WRITE)
+        return Attempt(Access.CREATE, Cause.NOT_SHOWN, call, path, place=folder, open_to_command=is_open)
     return None
 
 
 def _grantable(folder: str) -> str:
+    """Return a folder that a rule can name, for it is on the host too; else nothing."""
     return folder if os.path.isdir(folder) else ""
 
 
-def _not_shown(ids: Ids, call: str, access: Access, path: str) -> Attempt:
-    if access is Access.READ and os.path.isdir(path):
+def _existing(path: str) -> str:
+    """Return a path that a rule can name, for it is on the host too; else nothing."""
+    return path if os.path.exists(path) else ""
+
+
+def _not_shown(ids: Ids, call: str, access: Access, path: str, wanted: str) -> Attempt:
+    """Return the attempt on a path that is not shown; `wanted` is what it means once links are followed."""
+    if access is Access.READ and os.path.isdir(wanted):
         access = Access.LIST
-    place = path
-    if access in _CHANGES_FOLDER:
-        place = os.path.dirname(path)
-    wanted = Access.EXECUTE if access is Access.READ and watch_paths.is_program(path) else access
+    place = os.path.dirname(wanted) if access in _CHANGES_FOLDER else wanted
+    needs = Access.EXECUTE if access is Access.READ and watch_paths.is_program(wanted) else access
     is_open = _open(ids, place, WRITE if access in _CHANGES_FOLDER else _BITS.get(access, 0))
-    return Attempt(wanted, Cause.NOT_SHOWN, call, path, place=place, open_to_command=is_open)
+    return Attempt(needs, Cause.NOT_SHOWN, call, path, place=place, open_to_command=is_open)
 
 
 def _open(ids: Ids, path: str, bits: int) -> bool:
@@ -160,12 +163,12 @@ def _present(rules: Rules, ids: Ids, call: str, use: PathUse, place: Place, path
         # It exists: creating it fails by itself; removing it changes the folder, which is asked for by its own path.
         if use.access is Access.CREATE or not place.is_read_only:
             return None
-        return Attempt(use.access, Cause.READ_ONLY, call, path, place=_grantable(os.path.dirname(path)))
+        return Attempt(use.access, Cause.READ_ONLY, call, path, place=_grantable(os.path.dirname(place.path)))
     access = Access.LIST if use.access is Access.READ and place.is_folder else use.access
     if access is Access.WRITE and place.is_read_only and not _is_device(place):
-        return Attempt(access, Cause.READ_ONLY, call, path, place=path if os.path.exists(path) else "")
+        return Attempt(access, Cause.READ_ONLY, call, path, place=_existing(place.path))
     if access is Access.EXECUTE and place.is_no_execute:
-        return Attempt(access, Cause.NO_EXECUTE, call, path, place=path if os.path.exists(path) else "")
+        return Attempt(access, Cause.NO_EXECUTE, call, path, place=_existing(place.path))
     if access in _BITS and not place.lets(ids, _BITS[access]):
         return Attempt(access, Cause.MODE, call, path)
     if not _landlock_allows(rules, access, place.path):

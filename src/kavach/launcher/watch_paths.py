@@ -32,6 +32,7 @@ class Place(NamedTuple):
     Args:
         code: 0, or the errno that stopped it.
         path: the resolved path up to there, as the command sees it.
+        wanted: the resolved path with the names that could not be reached.
         mode: st_mode of what is there; of the last folder where something is missing.
         owner: its user id, as this host numbers it.
         group: its group id.
@@ -41,6 +42,7 @@ class Place(NamedTuple):
 
     code: int
     path: str
+    wanted: str
     mode: int
     owner: int
     group: int
@@ -111,7 +113,8 @@ def _walk(root: int, path: str, ids: Ids, opened: contextlib.ExitStack, *, follo
     links = 0
     while parts:
         name = parts.popleft()
-        last = not any(one not in {"", "."} for one in parts)
+        left = [name, *(one for one in parts if one not in {"", "."})]
+        last = len(left) == 1
         if name in {"", "."}:
             continue
         if name == "..":
@@ -121,16 +124,16 @@ def _walk(root: int, path: str, ids: Ids, opened: contextlib.ExitStack, *, follo
             return None
         here = trail[-1][1]
         if not _place(here, trail).lets(ids, SEARCH):
-            return _place(here, trail, errno.EACCES, is_last=last)
+            return _place(here, trail, errno.EACCES, left)
         try:
             found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
         except OSError as error:
-            return _place(here, trail, error.errno or errno.EIO, is_last=last)
+            return _place(here, trail, error.errno or errno.EIO, left)
         opened.callback(os.close, found)
         if stat.S_ISLNK(os.fstat(found).st_mode) and (follow or not last):
             links += 1
             if links > _MAX_LINKS:
-                return _place(here, trail, errno.ELOOP, is_last=last)
+                return _place(here, trail, errno.ELOOP, left)
             target = os.readlink("", dir_fd=found)
             parts.extendleft(reversed(target.split("/")))
             if target.startswith("/"):
@@ -140,11 +143,13 @@ def _walk(root: int, path: str, ids: Ids, opened: contextlib.ExitStack, *, follo
     return _place(trail[-1][1], trail)
 
 
-def _place(handle: int, trail: list[tuple[str, int]], code: int = 0, *, is_last: bool = True) -> Place:
+def _place(handle: int, trail: list[tuple[str, int]], code: int = 0, left: list[str] | None = None) -> Place:
     found = os.fstat(handle)
     path = "/".join(name for name, _ in trail) or "/"
     flags = os.fstatvfs(handle).f_flag
-    return Place(code, path, found.st_mode, found.st_uid, found.st_gid, flags, is_last)
+    wanted = os.path.normpath("/".join((path, *left))) if left else path
+    is_last = left is None or len(left) == 1
+    return Place(code, path, wanted.replace("//", "/"), found.st_mode, found.st_uid, found.st_gid, flags, is_last)
 
 
 def is_program(path: str) -> bool:

@@ -54,16 +54,16 @@ class Cause(enum.StrEnum):
 
     FILTER = "seccomp"
     DENIED = "filesystem.deny"
-    NOT_SHOWN = "mount_view: exists on the host and is not shown inside"
-    READ_ONLY = "mount_view: shown read-only"
-    NO_EXECUTE = "mount_view: shown without the right to run it"
+    NOT_SHOWN = "mount_view: it is on the host and not shown inside"
+    READ_ONLY = "mount_view: it is shown read-only"
+    NO_EXECUTE = "mount_view: it is shown without the right to run it"
     LANDLOCK = "landlock: no rule of the policy covers it"
-    MODE = "file mode: closed to the user id that commands run under"
+    MODE = "file mode: it is closed to the user id that commands run under"
     NO_ROUTE = "network: the sandbox has no network"
     NO_NAMES = "network: the sandbox has no name server"
     OTHER_HOST = "network: the sandbox's loopback is its own, the host's listener is not there"
     PORT = "landlock: no rule of the policy names the port"
-    SCOPE = "landlock: a socket outside the sandbox"
+    SCOPE = "landlock: it is a socket outside the sandbox"
 
 
 class Attempt(NamedTuple):

@@ -96,6 +96,9 @@ def _is_forgiven(row: ControlRow, enforcement: Enforcement, policy: SandboxPolic
         view = enforcement[Control.MOUNT_VIEW].state is ControlState.ENFORCED
         # A nested sandbox has to mount, which a Landlock domain over files refuses: there the view alone is asked.
         return held_by_view and view and (Control.MOUNT_VIEW in policy.may_lack or policy.nested)
+    if row.control is Control.NO_CAPS and row.state is ControlState.DEGRADED:
+        # Only an owner of a user namespace may empty the bounding set, which no_new_privs keeps without effect.
+        return Control.USER_NS in policy.may_lack and enforcement[Control.NO_NEW_PRIVS].state is ControlState.ENFORCED
     if row.control is Control.MOUNT_VIEW and row.control in policy.may_lack:
         return enforcement[Control.FILESYSTEM].state is ControlState.ENFORCED
     return row.control in policy.may_lack
