@@ -1,11 +1,12 @@
 """The smallest policy under which a command passes, found by running it.
 
-Guarantees: no run is under a looser policy than the one that is proposed in the end: each starts from the given policy
-and what earlier runs were refused, never from an open door, so untrusted code may be learnt from; what is proposed was
-seen to pass, and without any one of its changes seen not to. Does not: undo a deny rule, add resources, or know which
-of the command's inputs will come later. May be called by: users, kavach.cli.
+Guarantees: each run is under the given policy and what earlier runs were refused, never behind an open door; what a
+command could do harm with (writing to the host, its network) is granted only where the caller has said so; what is
+proposed was seen to pass, and without any one of its changes seen not to. Does not: undo a deny rule, permit nesting,
+add resources, keep a command from reading files that it asks for by name (its output is dropped), or know what a later
+input would need. May be called by: users, kavach.cli.
 
-    proposal = kavach.learning.learn(["make", "test"], policy="strict", workdir="/home/me/project")
+    proposal = kavach.learning.learn(["make", "test"], policy="strict", writable=["/home/me/project/build"])
     print(proposal.policy_text)      # a profile: `extends = "strict"` and the changes
     proposal.passes, proposal.changes, proposal.unresolved, proposal.score_before, proposal.score_after
 
@@ -14,10 +15,11 @@ The command is run once for every round of refusals, and once for every change t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kavach.errors import ConfigError, KavachError
 from kavach.model.given import make_config
+from kavach.model.paths import is_at_or_below, path_problem
 from kavach.model.policy import SandboxPolicy
 from kavach.model.result import Denial
 from kavach.model.score import StrengthScore
@@ -28,6 +30,8 @@ from kavach.policy.strength import score_backend
 from kavach.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kavach.model.command import Argv
     from kavach.model.result import ExecResult
 
@@ -46,7 +50,8 @@ class Proposal(Model, frozen=True, kw_only=True):
         passes: whether the command succeeded under it.
         exit_code: of the last run.
         attempts: everything that was refused on the way, each once.
-        unresolved: what was still refused in the last run, and no change of this kind allows.
+        unresolved: what was still refused in the last run of a command that does not pass: no change of the policy
+            allows it, or none that was to be tried.
         rounds: how often the command was run.
         score_before: the strength asked for by the given policy.
         score_after: the strength asked for by the proposed one.
@@ -68,6 +73,8 @@ def learn(
     argv: Argv,
     *,
     policy: SandboxPolicy | str = "basic",
+    writable: Iterable[str] = (),
+    network: bool = False,
     stdin: bytes | str | None = None,
     cwd: str | None = None,
     **fields: Any,  # noqa: ANN401 - typed by SandboxConfig
@@ -77,6 +84,8 @@ def learn(
     Args:
         argv: as for `Sandbox.exec`; run many times, so what it does to a writable workdir is done many times.
         policy: what to start from: a policy, a preset's name, or a profile file.
+        writable: host folders below which write rules may be tried; a write elsewhere stays refused and is listed.
+        network: the host's network may be tried; else a refused connection stays refused and is listed.
         stdin: what each run reads.
         cwd: as for `Sandbox.exec`.
         fields: the fields of `SandboxConfig`; the wall is always the process wall.
@@ -94,7 +103,7 @@ def learn(
     start = SandboxPolicy.resolve(policy)
     make_config(None, {**fields, "policy": start})
     run = _Runs(argv, {"stdin": stdin, "cwd": cwd}, fields)
-    changes, result = _grow(start, run)
+    changes, result = _grow(start, run, _Bounds(_folders(writable), network))
     if result.ok:
         changes = _prune(start, changes, run)
     found = _applied(start, changes)
@@ -132,7 +141,30 @@ class _Runs:
         return result
 
 
-def _grow(start: SandboxPolicy, run: _Runs) -> tuple[tuple[str, ...], ExecResult]:
+class _Bounds(NamedTuple):
+    """What may be tried."""
+
+    writable: tuple[str, ...]
+    network: bool
+
+    def include(self, before: SandboxPolicy, after: SandboxPolicy) -> bool:
+        """Return whether a change from one policy to the other may be tried on this host."""
+        if after.nested != before.nested or (after.network != before.network and not self.network):
+            return False
+        fresh = set(after.filesystem.write) - set(before.filesystem.write)
+        return all(any(is_at_or_below(rule.path, one) for one in self.writable) for rule in fresh)
+
+
+def _folders(given: Iterable[str]) -> tuple[str, ...]:
+    folders = (given,) if isinstance(given, str) else tuple(given)
+    for one in folders:
+        problem = path_problem(one) if isinstance(one, str) else f"expected str, got {type(one).__name__}"
+        if problem is not None:
+            raise ConfigError(f"writable: {problem}", key="writable")
+    return folders
+
+
+def _grow(start: SandboxPolicy, run: _Runs, bounds: _Bounds) -> tuple[tuple[str, ...], ExecResult]:
     """Add what was refused until the command passes or nothing that was refused can be allowed."""
     changes: tuple[str, ...] = ()
     policy = start
@@ -142,7 +174,7 @@ def _grow(start: SandboxPolicy, run: _Runs) -> tuple[tuple[str, ...], ExecResult
         if result.ok or run.count >= MAX_ROUNDS:
             return changes, result
         more = propose(policy, result.denials, useless)
-        fitting = tuple(one for one in more if _can_apply(policy, one))
+        fitting = tuple(one for one in more if _may_try(policy, one, bounds))
         useless.update(set(more) - set(fitting))
         if not fitting:
             return changes, result
@@ -151,12 +183,11 @@ def _grow(start: SandboxPolicy, run: _Runs) -> tuple[tuple[str, ...], ExecResult
         changes += fitting
 
 
-def _can_apply(policy: SandboxPolicy, change: str) -> bool:
+def _may_try(policy: SandboxPolicy, change: str, bounds: _Bounds) -> bool:
     try:
-        apply_change(policy, change)
+        return bounds.include(policy, apply_change(policy, change))
     except KavachError:
         return False  # it contradicts what the given policy says
-    return True
 
 
 def _prune(start: SandboxPolicy, changes: tuple[str, ...], run: _Runs) -> tuple[str, ...]:

@@ -28,9 +28,9 @@ from kavach.launcher.pump import drive
 from kavach.model.command import make_command, milliseconds
 from kavach.model.config import SandboxConfig
 from kavach.model.given import UNSET, Unset, make_config, require_available
-from kavach.model.health import Health, Metrics
+from kavach.model.health import Health, Metrics, Tally
 from kavach.model.policy import SandboxPolicy
-from kavach.model.result import EndReason, ExecResult, RawResult
+from kavach.model.result import ExecResult, RawResult
 from kavach.model.score import StrengthScore
 from kavach.model.state import SandboxState, require_state, transition
 from kavach.policy.strength import score_backend, score_enforcement
@@ -87,9 +87,8 @@ class Sandbox:
         self._steps: list[Step] = []
         self._note(SandboxState.CREATED)
         self._spawned: dict[int, Process] = {}
-        self._running_since_s: float | None = None
         self._enforcement: Enforcement | None = None
-        self._counts = dict.fromkeys(("commands", "failures", "timeouts", "withheld"), 0)
+        self._tally = Tally()
         self._finalizer = weakref.finalize(self, _destroy_forgotten, self._wall, self._owner)
         self._finalizer.atexit = False  # the launcher sees this process end and takes everything along
         self.files = SandboxFiles(self._transfer)
@@ -306,11 +305,9 @@ class Sandbox:
     def metrics(self) -> Metrics:
         """Return what this sandbox has done and used so far."""
         with self._lock:
-            since = self._running_since_s
-            uptime = 0.0 if since is None else (time.monotonic() - since) * 1000
             alive = self._state in {SandboxState.RUNNING, SandboxState.PAUSED}
             processes = len(self._wall.processes()) if alive else None
-            return Metrics(uptime_ms=uptime, processes=processes, usage=self._wall.usage(), **self._counts)
+            return self._tally.metrics(time.monotonic(), processes=processes, usage=self._wall.usage())
 
     def prewarm(self) -> None:
         """Let a child stand behind the whole wall now, so that the next command costs one message and one execve."""
@@ -370,10 +367,7 @@ class Sandbox:
         score = score_enforcement(raw.enforcement) if raw.enforcement is not None else StrengthScore(0)
         result = release(raw, sandbox_id=self._id, score=score, requested=self._requested)
         with self._lock:
-            self._counts["commands"] += 1
-            self._counts["failures"] += not result.ok
-            self._counts["timeouts"] += result.timed_out
-            self._counts["withheld"] += result.reason is EndReason.WITHHELD
+            self._tally.add(result)
         return result
 
     def _spawn(self, command: Command) -> Process:
@@ -409,7 +403,7 @@ class Sandbox:
             self._wall.resume()
             return
         self._wall.build()
-        self._running_since_s = time.monotonic()
+        self._tally.started_s = time.monotonic()
 
     def _enter_paused(self) -> None:
         self._wall.pause()

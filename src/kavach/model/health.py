@@ -6,7 +6,7 @@ May be used by: everybody.
 
 from __future__ import annotations
 
-from kavach.model.result import Usage
+from kavach.model.result import EndReason, ExecResult, Usage
 from kavach.model.validate import Model
 
 __all__ = ["Health", "Metrics"]
@@ -50,3 +50,23 @@ class Metrics(Model, frozen=True, kw_only=True):
     withheld: int = 0
     processes: int | None = None
     usage: Usage = Usage()
+
+
+class Tally:
+    """Counts what a sandbox has done; not thread-safe, the sandbox counts under its lock."""
+
+    def __init__(self) -> None:
+        self.started_s: float | None = None
+        self._counts = dict.fromkeys(("commands", "failures", "timeouts", "withheld"), 0)
+
+    def add(self, result: ExecResult) -> None:
+        """Count one ended command."""
+        self._counts["commands"] += 1
+        self._counts["failures"] += not result.ok
+        self._counts["timeouts"] += result.timed_out
+        self._counts["withheld"] += result.reason is EndReason.WITHHELD
+
+    def metrics(self, now_s: float, *, processes: int | None, usage: Usage) -> Metrics:
+        """Return the counts with what was measured at monotonic time `now_s`."""
+        uptime = 0.0 if self.started_s is None else (now_s - self.started_s) * 1000
+        return Metrics(uptime_ms=uptime, processes=processes, usage=usage, **self._counts)
