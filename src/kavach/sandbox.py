@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from kavach.model.enforcement import Enforcement
     from kavach.process import Chunk
 
-_SHELL = "/bin/sh"
-
 
 class Step(NamedTuple):
     """One step in a sandbox's life."""
@@ -237,7 +235,7 @@ class Sandbox:
         """Run a text by /bin/sh inside the sandbox; options as for `exec`."""
         if not isinstance(text, str):
             raise ConfigError(f"shell: expected str, got {type(text).__name__}", key="text")
-        return self.exec([_SHELL, "-c", text], **options)
+        return self.exec(["/bin/sh", "-c", text], **options)
 
     def spawn(
         self,
@@ -288,8 +286,7 @@ class Sandbox:
 
     def health_check(self) -> Health:
         """Return whether the wall stands; running sandboxes are asked to run `true`."""
-        started = time.monotonic()
-        error = None
+        started, error = time.monotonic(), None
         if self._state is SandboxState.RUNNING:
             result = self.exec(["true"], timeout_s=10)
             error = None if result.ok else f"true ended by {result.reason} with {result.exit_code}"
@@ -297,10 +294,8 @@ class Sandbox:
             error = None if self._wall.is_alive() else "the wall has gone"
         else:
             error = f"the sandbox is {self._state}"
-        duration_ms = (time.monotonic() - started) * 1000
-        return Health(
-            ok=error is None, state=str(self._state), checked_utc=_now(), duration_ms=duration_ms, error=error
-        )
+        spent_ms = (time.monotonic() - started) * 1000
+        return Health(ok=error is None, state=str(self._state), checked_utc=_now(), duration_ms=spent_ms, error=error)
 
     def metrics(self) -> Metrics:
         """Return what this sandbox has done and used so far."""
@@ -313,7 +308,7 @@ class Sandbox:
         """Let a child stand behind the whole wall now, so that the next command costs one message and one execve."""
         with self._lock:
             require_state(self._state, (SandboxState.RUNNING,), "prewarm")
-            self._wall.prewarm()  # type: ignore[attr-defined]
+            self._wall.prewarm()
 
     def command(
         self,
@@ -405,12 +400,6 @@ class Sandbox:
         self._wall.build()
         self._tally.started_s = time.monotonic()
 
-    def _enter_paused(self) -> None:
-        self._wall.pause()
-
-    def _enter_stopped(self) -> None:
-        self._wall.stop()
-
     def _enter_destroyed(self) -> None:
         self._wall.destroy()
         self._finalizer.detach()
@@ -418,9 +407,9 @@ class Sandbox:
 
 _ACTS: dict[SandboxState, Callable[[Sandbox], None]] = {
     SandboxState.RUNNING: Sandbox._enter_running,  # noqa: SLF001 - this module's own class
-    SandboxState.PAUSED: Sandbox._enter_paused,  # noqa: SLF001
-    SandboxState.STOPPED: Sandbox._enter_stopped,  # noqa: SLF001
-    SandboxState.DESTROYED: Sandbox._enter_destroyed,  # noqa: SLF001
+    SandboxState.PAUSED: lambda sandbox: sandbox._wall.pause(),  # noqa: SLF001 - as above
+    SandboxState.STOPPED: lambda sandbox: sandbox._wall.stop(),  # noqa: SLF001 - as above
+    SandboxState.DESTROYED: Sandbox._enter_destroyed,  # noqa: SLF001 - as above
 }
 
 

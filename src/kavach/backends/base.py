@@ -90,6 +90,9 @@ class Wall(Protocol):
     def transfer(self, operation: tuple[bytes, ...], content: bytes | None) -> Running:
         """Do a file operation inside, with the command's own rights."""
 
+    def prewarm(self) -> None:
+        """Bring the next command as near to its start as the wall can; a wall that cannot does nothing."""
+
     def pause(self) -> None:
         """Freeze every process and confirm it."""
 
