@@ -115,7 +115,8 @@ def _launcher(plan: LaunchPlan) -> Iterator[str]:
     opened = f"opens {len(plan.trees)} trees (`open_trees`), " if plan.launcher_opens else ""
     yield f"The launcher {opened}clones init with the namespaces {names} (`clone`), and writes the id map `{maps}`"
     denied = " after denying setgroups" if plan.maps[2] else ""
-    yield f"(inside outside count{denied}; `id_maps`). It reads init's namespaces while init is dumpable, then lets it go.\n"
+    yield f"(inside outside count{denied}; `id_maps`). It reads init's namespaces while init is"
+    yield "dumpable, then lets it go on.\n"
 
 
 def _steps(plan: LaunchPlan) -> Iterator[str]:
@@ -129,8 +130,8 @@ def _steps(plan: LaunchPlan) -> Iterator[str]:
                 _first_line(table[name]), negotiate._CONTROL_OF_STEP.get(word, "-"),  # noqa: SLF001 - the one table of it
             )  # fmt: skip
             yield "| " + " | ".join(cells) + " |"
-    yield "\nThe child then says `standing`, is observed from outside, and waits for `go`, which brings argv, environment,"
-    yield "cwd, descriptors and secrets; the last step is execve.\n"
+    yield "\nThe child then says `standing`, is observed from outside, and waits for `go`, which brings argv,"
+    yield "environment, cwd, descriptors and secrets; the last step is execve.\n"
 
 
 def _canaries(plan: LaunchPlan) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import signal
 import threading
 import time
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from kavach.model.command import Command
     from kavach.model.result import ExecResult, RawResult
     from kavach.sandbox import Sandbox
+
+
+_PIPE_BYTES = 1 << 16  # pipe(7): the default capacity of a pipe
+_RETRY_MS = 50  # how long a writer may keep the pipe open after `close`
 
 
 class Chunk(bytes):
@@ -47,8 +52,10 @@ class Input:
     """The writable end of a command's standard input."""
 
     def __init__(self, handle: int) -> None:
+        os.set_blocking(handle, False)
         self._handle = handle
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
 
     def write(self, content: bytes) -> int:
         """Write all bytes, waiting for the command to read.
@@ -62,13 +69,28 @@ class Input:
         """
         if not isinstance(content, bytes | bytearray | memoryview):
             raise ConfigError(f"stdin: expected bytes, got {type(content).__name__}", key="stdin")
+        with self._writing, memoryview(content).cast("B") as view:
+            done = 0
+            while done < len(view):
+                done += self._write_some(view[done : done + _PIPE_BYTES])
+            return done
+
+    def _write_some(self, part: memoryview) -> int:
+        """Write what the pipe takes now; else wait a moment and return 0."""
+        # SECURITY: no lock is held while the command, which may never read, is waited for: `close` must not block.
         with self._lock:
             if self._handle < 0:
                 raise ConfigError("stdin: it is closed", key="stdin")
-            view = memoryview(content)
-            while view:
-                view = view[os.write(self._handle, view) :]
-        return len(content)
+            with contextlib.suppress(BlockingIOError):
+                return os.write(self._handle, part)
+            waiting = os.dup(self._handle)
+        try:
+            poll = select.poll()
+            poll.register(waiting, select.POLLOUT)
+            poll.poll(_RETRY_MS)
+        finally:
+            os.close(waiting)
+        return 0
 
     def close(self) -> None:
         """Let the command see the end of its input; idempotent."""

@@ -228,7 +228,7 @@ class Sandbox:
             # 6. outcome: no audit log in this version
             result = self.conclude(raw)
         if reap:
-            self._reap()
+            self.reap()
         return result
 
     def shell(self, text: str, **options: Any) -> ExecResult:  # noqa: ANN401 - those of exec
@@ -377,7 +377,8 @@ class Sandbox:
             require_state(self._state, (SandboxState.RUNNING, SandboxState.STOPPED), "reach files")
         return drive(self._wall.transfer(operation, content))
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """End every process that commands have left running in the background; the sandbox stays as it is."""
         with self._lock:
             if self._state is SandboxState.RUNNING:
                 self._wall.stop()

@@ -24,6 +24,7 @@ LIBC.syscall.restype = ctypes.c_long
 HARNESS = os.getpid()
 ACT_DEADLINE_S = 5
 VICTIMS = []
+REPORT = []
 
 
 class Held(Exception):
@@ -63,13 +64,7 @@ def victim():
     """Return a process to attack: the host's from inside, one of the act's own outside."""
     if INSIDE:
         return F["victim"]
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(2 * ACT_DEADLINE_S)
-        signal.pause()
-        os._exit(0)
-    VICTIMS.append(pid)
-    return pid
+    return child()
 
 
 def init():
@@ -81,6 +76,7 @@ def child():
     """Return a child of the act itself, on both sides."""
     pid = os.fork()
     if pid == 0:
+        os.close(REPORT[0])  # or the reader would wait for this process too
         signal.alarm(2 * ACT_DEADLINE_S)
         signal.pause()
         os._exit(0)
@@ -132,7 +128,9 @@ def run(act):
     pid = os.fork()
     if pid == 0:
         signal.alarm(ACT_DEADLINE_S)
+        os.setsid()  # a terminal of the caller must not be hung up by an act
         os.close(read)
+        REPORT.append(write)
         os.write(write, perform(act).encode())
         for one in VICTIMS:
             try:
@@ -160,7 +158,7 @@ def perform(act):
         return "HELD"
     except OSError as error:
         return errno.errorcode.get(error.errno, str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a broken act must be seen, not end the others
         return f"broken: {error!r}"
     return "OK"
 

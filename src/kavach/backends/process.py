@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kavach.backends.process_build import Builder, limits_driver
-from kavach.backends.process_run import ProcessRun, SecretRow, make_message
+from kavach.backends.process_run import ProcessRun, SecretRow, inside, make_message
 from kavach.errors import BackendError, LaunchError
 from kavach.launcher import client, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
@@ -69,6 +69,7 @@ class ProcessWall:
         self._mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...] = ()
         self._interfaces: tuple[str, ...] | None = None
         self._spare: tuple[client.Prepared, Leaf] | None = None
+        self._commands_begun = self._commands_live = self._commands_at_spare = 0
         self._judged: tuple[object, Enforcement] | None = None
         self._first_outcomes: Mapping[tuple[str, int], int] | None = None
         self._owner = os.getpid()
@@ -92,9 +93,15 @@ class ProcessWall:
         self._interfaces = observe.read_interfaces(built.standing.pid)
 
     def prewarm(self) -> None:
-        """Let a child stand now, so that the next `start` costs one message and one execve."""
+        """Let a child stand now, so that the next `start` costs one message and one execve.
+
+        While a command or what it left behind lives, none is kept: under the same uid it could reach for the child.
+        """
         with self._lock:
-            if self._spare is not None:
+            if self._spare is not None and self._is_unspoilt():
+                return
+            self._drop_spare()
+            if self._commands_live or descendants(self._require_standing().pid):
                 return
             # The spare stands in the leaf of the command that it will be, so that a kill of the leaf reaches it.
             leaf = self._leaf()
@@ -103,6 +110,27 @@ class ProcessWall:
             except BaseException:
                 leaf.remove()
                 raise
+            self._commands_at_spare = self._commands_begun
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether a child stands that the next command may be."""
+        with self._lock:
+            return self._spare is not None and self._is_unspoilt()
+
+    def _is_unspoilt(self) -> bool:
+        assert self._spare is not None  # noqa: S101 - asked of a spare only
+        # SECURITY: a spare that any command could have reached is never used (process-traps 16).
+        return self._commands_at_spare == self._commands_begun and not self._spare[0].has_ended()
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return
+        if self._standing is not None:
+            self._standing.signal(spare[0].inner_pid, signal.SIGKILL, group=False)
+        spare[0].close()
+        spare[1].remove()
 
     def start(
         self,
@@ -127,7 +155,9 @@ class ProcessWall:
     def transfer(self, operation: tuple[bytes, ...], content: bytes | None) -> ProcessRun:
         """Do a file operation inside, with the command's own rights (kavach.launcher.fileops)."""
         plan = self._require_plan()
-        message = (operation, (), plan.layout.workspace.encode())
+        workspace = plan.layout.workspace
+        verb, path, *more = operation
+        message = ((verb, inside(os.fsdecode(path), workspace), *more), (), workspace.encode())
         return self._run(operation[0], message, (), 60_000, None, content, lambda _: None, None, unlimited=True)
 
     def _run(
@@ -143,9 +173,11 @@ class ProcessWall:
         *,
         unlimited: bool = False,
     ) -> ProcessRun:
-        spare = self._take_spare()
-        leaf = self._leaf() if spare is None else spare[1]
+        is_command = verb == b"go"
+        spare = self._take_spare(is_command=is_command)
+        leaf = None if spare is None else spare[1]
         try:
+            leaf = self._leaf() if leaf is None else leaf
             prepared = self._prepare(leaf) if spare is None else spare[0]
             try:
                 enforcement = self._observe(prepared)
@@ -153,33 +185,45 @@ class ProcessWall:
             except BaseException:
                 prepared.close()
                 raise
+            return ProcessRun(
+                self,
+                prepared,
+                leaf,
+                enforcement,
+                verb=verb,
+                message=message,
+                secrets=secrets,
+                timeout_ms=timeout_ms,
+                stdin=stdin,
+                content=content,
+                limits=self._policy.limits,
+                unlimited=unlimited,
+                on_chunk=on_chunk,
+                on_end=self._note_end if is_command else None,
+            )
         except BaseException:
-            leaf.remove()
+            if leaf is not None:
+                leaf.remove()
+            if is_command:
+                self._note_end()
             raise
-        return ProcessRun(
-            self,
-            prepared,
-            leaf,
-            enforcement,
-            verb=verb,
-            message=message,
-            secrets=secrets,
-            timeout_ms=timeout_ms,
-            stdin=stdin,
-            content=content,
-            limits=self._policy.limits,
-            unlimited=unlimited,
-            on_chunk=on_chunk,
-        )
 
     def _leaf(self) -> Leaf:
         assert self._group is not None  # noqa: S101 - start() needs a built wall
         return self._group.leaf(f"exec{next(self._execs)}")
 
-    def _take_spare(self) -> tuple[client.Prepared, Leaf] | None:
+    def _take_spare(self, *, is_command: bool) -> tuple[client.Prepared, Leaf] | None:
         with self._lock:
+            if self._spare is not None and not self._is_unspoilt():
+                self._drop_spare()
             spare, self._spare = self._spare, None
+            self._commands_begun += is_command
+            self._commands_live += is_command
         return spare
+
+    def _note_end(self) -> None:
+        with self._lock:
+            self._commands_live -= 1
 
     def _prepare(self, leaf: Leaf) -> client.Prepared:
         standing = self._require_standing()
@@ -270,6 +314,8 @@ class ProcessWall:
     def stop(self) -> None:
         """End every process but init; the files stay."""
         standing = self._require_standing()
+        with self._lock:
+            self._drop_spare()
         # ORDER: kill, then thaw: a frozen process dies of SIGKILL, and none runs on in between.
         for pid in descendants(standing.pid):
             with contextlib.suppress(ProcessLookupError):
@@ -285,7 +331,8 @@ class ProcessWall:
 
     def destroy(self) -> None:
         """Leave nothing behind; idempotent."""
-        spare = self._take_spare()
+        with self._lock:
+            spare, self._spare = self._spare, None
         if spare is not None:
             spare[0].close()
             spare[1].close()  # the group's removal takes the folder
@@ -332,8 +379,10 @@ class ProcessWall:
         )
 
     def processes(self) -> tuple[int, ...]:
-        """Return the processes below init, as this host numbers them."""
-        return tuple(descendants(self._require_standing().pid))
+        """Return the processes below init but a waiting child of ours, as this host numbers them."""
+        spare = self._spare
+        mine = 0 if spare is None else spare[0].pid
+        return tuple(pid for pid in descendants(self._require_standing().pid) if pid != mine)
 
     @property
     def folder(self) -> int:

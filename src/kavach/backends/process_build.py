@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import UnsupportedError
 from kavach.launcher import client, limits, negotiate
-from kavach.launcher.facts import IDS_A_SANDBOX, read_facts
+from kavach.launcher.facts import IDS_A_SANDBOX, count_tasks, read_facts
 from kavach.launcher.groups import LimitSpec
 from kavach.launcher.lower import LaunchPlan, lower, may_lack
 from kavach.launcher.scratch import make_scratch, sweep_scratch
@@ -123,9 +123,9 @@ class Builder:
     def _situation(self, group: Group, names: frozenset[str], *, has_proc: bool) -> Situation:
         facts = read_facts()
         self._require_files_held(names, facts.landlock[0])
-        if "mnt" not in names and self._scratch is None:
-            self._scratch = make_scratch()
         slot = next(_slots) % (1024 // IDS_A_SANDBOX)
+        if "mnt" not in names:
+            self._place_scratch(slot)
         hostname = self._config.hostname or self._id
         python = self._python(facts.python)
         view = plan_view(
@@ -152,7 +152,25 @@ class Builder:
             has_secret_files=any(isinstance(ref.inject_via, File) for ref in self._config.secrets),
             listening=self._listening,
             has_proc=has_proc,
+            user_tasks=count_tasks(facts.uid) if "user" not in names and not facts.can_map_range else 0,
         )
+
+    def _place_scratch(self, slot: int) -> None:
+        """Make the working folder that stands in for the view's; it belongs to the command."""
+        facts = read_facts()
+        if self._config.workdir is not None and facts.can_map_range:
+            raise UnsupportedError(
+                "without a mount view the workdir cannot be shown as the command's own; nothing was run",
+                control="workdir",
+                needed="a mount namespace",
+                found="none",
+                hint="leave workdir out and use sb.files, or run Kavach as the workdir's owner and not as root",
+            )
+        if self._scratch is None:
+            self._scratch = make_scratch()
+        if facts.can_map_range:
+            outer = facts.first_id + IDS_A_SANDBOX * slot + 1
+            os.chown(self._scratch, outer, outer)
 
     def _python(self, caller: tuple[str, ...]) -> tuple[str, ...]:
         asked = self._policy.filesystem.python

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kavach.errors import BackendError
 from kavach.launcher import watchdog
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 #: How a secret goes in: kind, target, mode, the sealed memfd that holds it.
 SecretRow = tuple[str, str | int, int, int]
+MAXIMUM_FILE_BYTES = 256 << 20  # protects the host's memory: a sparse file of any size costs the sandbox nothing
 _SIGKILL = 9  # asm-generic/signal.h
 _NOT_RUNNABLE, _NOT_FOUND = 126, 127  # POSIX, Shell Command Language 2.8.2
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -50,11 +51,11 @@ def make_message(
     environment = tuple((os.fsencode(name), os.fsencode(value)) for name, value in variables.items())
     deliveries = injection.deliveries if injection is not None else ()
     rows = tuple((one.kind, one.target, one.mode, one.fd) for one in deliveries)
-    return (command.argv, environment, _inside(command.cwd, workspace)), rows
+    return (command.argv, environment, inside(command.cwd, workspace)), rows
 
 
-def _inside(cwd: str | None, workspace: str) -> bytes:
-    """Return where a command starts: /workspace is the sandbox's own folder, whatever it is called on this host."""
+def inside(cwd: str | None, workspace: str) -> bytes:
+    """Return what a path is called inside: /workspace, the default, is the sandbox's own folder under any name."""
     if cwd is None or cwd == "/workspace":
         return os.fsencode(workspace)
     if cwd.startswith("/workspace/"):
@@ -81,7 +82,9 @@ class ProcessRun:
         limits: ResourceLimits,
         unlimited: bool,
         on_chunk: Callable[[bool, bytes], None] | None,
+        on_end: Callable[[], None] | None,
     ) -> None:
+        self._on_end = on_end
         self.inner_pid = prepared.inner_pid
         self.outer_pid = prepared.pid
         self._wall = wall
@@ -96,23 +99,20 @@ class ProcessRun:
         course = Supervision(
             started_s=self._started_s,
             timeout_s=None if timeout_ms is None else timeout_ms / 1000,
-            output_bytes=None if unlimited else limits.output_bytes,
-            kill_on_output=not unlimited and limits.output_action == "kill",
+            output_bytes=MAXIMUM_FILE_BYTES if unlimited else limits.output_bytes,
+            kill_on_output=unlimited or limits.output_action == "kill",
         )
         self._watch = None if unlimited else prepared.watch
-        with contextlib.ExitStack() as undo:
+        self._program = os.fsdecode(cast("tuple[bytes, ...]", message[0])[0])
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             undo.callback(prepared.close)
-            stdout, out = _pipe(undo)
-            stderr, err = _pipe(undo)
+            stdout, out = _pipe(undo, theirs)
+            stderr, err = _pipe(undo, theirs)
             given = _stdin(content, stdin)
+            theirs.callback(os.close, given)
             if self._watch is not None:
                 self._watch.arm()
-            try:
-                _let_go(prepared, verb, message, secrets, (given, out, err))
-            finally:
-                os.close(given)
-                os.close(out)
-                os.close(err)
+            _let_go(prepared, verb, message, secrets, (given, out, err))
             undo.pop_all()
         self.execution = Execution(
             prepared,
@@ -181,6 +181,8 @@ class ProcessRun:
             self._disk_full = self._disk_full or _is_full(self._wall.folder)
             self.execution.close()
             self._leaf.remove()
+            if self._on_end is not None:
+                self._on_end()
             self._result = self._conclude(after, usage_of(self.execution.course, usage), duration_ms)
         return self._result
 
@@ -198,6 +200,8 @@ class ProcessRun:
         if course.not_started is not None:
             reason, code, line = _not_started(*course.not_started)
             stderr += line
+            if self._watch is not None and code == _NOT_FOUND:
+                self._watch.not_found(self._program)
         return RawResult(
             reason=reason,
             exit_code=code,
@@ -268,10 +272,11 @@ def _let_go(
         raise BackendError("the command child ended before it was let go", runtime="process") from error
 
 
-def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
-    """Return (read end, non-blocking; write end); the read end is closed if the block fails."""
+def _pipe(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+    """Return (read end, non-blocking; write end); the one is closed if the block fails, the other in any case."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     undo.callback(os.close, reader)
+    theirs.callback(os.close, writer)
     os.set_blocking(reader, False)
     return reader, writer
 

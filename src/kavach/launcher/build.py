@@ -123,7 +123,7 @@ def _ensure(wall: Wall, target: bytes, *, folder: bool) -> None:
     if not os.path.lexists(parent):
         _ensure(wall, parent, folder=True)
     # SECURITY: a mount point made in a bound host folder would stay there after the sandbox.
-    if os.lstat(parent).st_dev not in wall.devices:
+    if os.stat(parent).st_dev not in wall.devices:
         raise OSError(errno.ENOENT, "mount point does not exist in a shown folder")
     if folder:
         os.mkdir(target, 0o755)
@@ -148,6 +148,8 @@ def mask(wall: Wall, targets: tuple[bytes, ...]) -> None:
             found = os.stat(target)
         except FileNotFoundError:
             continue
+        # SECURITY: move_mount would cover the link and leave what it leads to readable by its other name.
+        target = os.path.realpath(target)
         empty = b"/.kavach/folder" if stat.S_ISDIR(found.st_mode) else b"/.kavach/file"
         mounts.attach(mounts.open_tree(empty, _READ_ONLY), target)
 

@@ -8,6 +8,7 @@ command child only.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import stat
 
@@ -91,6 +92,12 @@ def _open(path: bytes) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
+def _access(path: bytes) -> None:
+    # Asked and not opened: opening a device may act on it.
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise OSError(errno.EACCES, "not readable and writable")
+
+
 def _ptrace() -> None:
     # No request has this number and no process the id 0: ESRCH from the kernel itself, whatever the privileges.
     libc.syscall(uapi.SYS_PTRACE, 0x7FFFFFFF, 0, 0, 0)
@@ -114,6 +121,7 @@ ACTS: dict[bytes, Callable[..., None]] = {
     b"udp": _udp,
     b"create": _create,
     b"open": _open,
+    b"access": _access,
     b"device": _device,
     b"ptrace": _ptrace,
     b"add_key": _add_key,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOT_RUNNABLE = 126  # POSIX, Shell Command Language 2.8.2
 _NOT_FOUND = 127  # POSIX, Shell Command Language 2.8.2
+_SECRETS_FOLDER = b"/run/secrets/"  # kavach.launcher.situation, which the jail does not import
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -163,6 +164,8 @@ def run(
         message, descriptors, _ = wire.receive(channel)
     except EOFError:
         os._exit(_NOT_RUNNABLE)
+    except ValueError:
+        _give_up(channel, b"descriptors", errno.EMFILE)  # more of them than RLIMIT_NOFILE lets in
     _go(channel, message, descriptors)
 
 
@@ -202,6 +205,12 @@ def _read_all(handle: int) -> bytes:
 
 
 def _write_secret(path: bytes, mode: int, value: bytes) -> None:
+    """Write one secret's file; below the secrets' own folder in the place of the one that an earlier command got."""
+    if path.startswith(_SECRETS_FOLDER):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(value)

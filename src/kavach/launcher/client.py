@@ -55,6 +55,9 @@ class Watching(Protocol):
     def arm(self) -> None:
         """Keep what is refused from now on."""
 
+    def not_found(self, program: str) -> None:
+        """Keep that a command's own program was not found."""
+
     def denials(self) -> tuple[Denial, ...]:
         """Return what was refused."""
 
@@ -307,6 +310,12 @@ class Prepared:
     def go(self, message: tuple[object, ...], descriptors: tuple[int, ...]) -> None:
         """Let the child become the command (kavach.launcher.child describes the message)."""
         wire.send(self.channel, message, descriptors)
+
+    def has_ended(self) -> bool:
+        """Return whether nobody holds the child's end of the channel any more."""
+        poll = select.poll()
+        poll.register(self.channel, 0)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close the channel; a child that still waits for `go` ends. Idempotent."""

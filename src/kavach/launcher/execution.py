@@ -137,10 +137,12 @@ class Execution:
             self.course.lose()
             return
         wire.close_all(descriptors)
-        if isinstance(message, tuple) and len(message) == 5 and message[0] == b"ended":
+        if not isinstance(message, tuple):
+            return
+        if len(message) == 5 and message[0] == b"ended" and all(type(one) is int for one in message[1:]):
             self._drain(now_s)
             self.course.finish(Ended(*message[1:]))
-        elif isinstance(message, tuple) and len(message) == 3 and message[0] == b"not_started":
+        elif [type(one) for one in message] == [bytes, bytes, int] and message[0] == b"not_started":
             self.course.fail_to_start(message[1].decode("ascii", "replace"), message[2])
 
     def _drain(self, now_s: float) -> None:

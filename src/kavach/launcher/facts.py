@@ -65,6 +65,20 @@ def read_facts() -> Facts:
     )
 
 
+def count_tasks(uid: int) -> int:
+    """Return how many tasks a user runs now: RLIMIT_NPROC counts them all where no user namespace is ours."""
+    total = 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                total += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:
+            continue  # it has ended
+    return total
+
+
 def _effective_capabilities() -> int:
     with open("/proc/self/status", encoding="ascii", errors="replace") as handle:
         for line in handle:

@@ -103,8 +103,7 @@ class _Server:
         try:
             pid = namespaces.clone(0, descriptors[0] if descriptors else -1)
         except OSError as error:
-            wire.send(channel, (b"not_started", b"fork", error.errno or errno.EIO))
-            channel.close()
+            _tell(channel, (b"not_started", b"fork", error.errno or errno.EIO))
             return
         if pid == 0:
             rows = self._canaries if is_first else self._short
@@ -116,8 +115,8 @@ class _Server:
         if pid in self._running:
             try:
                 (os.killpg if to_group else os.kill)(pid, number)
-            except ProcessLookupError:
-                return
+            except OSError:
+                return  # gone, or refused: a signal that cannot be sent must not end the sandbox
 
     def _reap(self) -> None:
         while True:
@@ -142,19 +141,33 @@ class _Server:
 
     def _end(self) -> None:
         self._kill_all()
+        if not self._is_pid_1:
+            _bury()
         os._exit(0)
 
 
 def _report(channel: _socket.socket, status: int, usage: Any) -> None:
+    _tell(channel, (b"ended", status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss * 1024))
+
+
+def _tell(channel: _socket.socket, message: tuple[object, ...]) -> None:
+    """Send the last message of a command and close; a host that has left must not end the sandbox."""
     try:
-        wire.send(
-            channel,
-            (b"ended", status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss * 1024),
-        )
+        wire.send(channel, message)
     except OSError:
         return  # the host no longer listens
     finally:
         channel.close()
+
+
+def _bury() -> None:
+    """Return when no descendant is left: each one that is orphaned becomes a child of this sub-reaper."""
+    while True:
+        kill_descendants(os.getpid())
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
 
 
 def kill_descendants(root: int) -> None:
@@ -178,17 +191,23 @@ def descendants(root: int) -> list[int]:
     found = []
     pending = [root]
     while pending:
-        parent = pending.pop()
+        fresh = children(pending.pop())
+        found += fresh
+        pending += fresh
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """Return the children of all threads of one process."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{parent}/task")
+    except OSError:
+        return found
+    for thread in threads:
         try:
-            threads = os.listdir(f"/proc/{parent}/task")
+            with open(f"/proc/{parent}/task/{thread}/children", "rb") as handle:
+                found += [int(word) for word in handle.read().split()]
         except OSError:
             continue
-        for thread in threads:
-            try:
-                with open(f"/proc/{parent}/task/{thread}/children", "rb") as handle:
-                    children = [int(word) for word in handle.read().split()]
-            except OSError:
-                continue
-            found += children
-            pending += children
     return found

@@ -96,7 +96,7 @@ def lower(policy: SandboxPolicy, situation: Situation) -> LaunchPlan:
     layout = Layout(WORKSPACE if has_mounts else (scratch or "/"), scratch, situation.view.path)
     separate = situation.facts.can_map_range
     trees = (
-        tuple((tree.source.encode(), tree.attributes, int(tree.owned and separate)) for tree in situation.view.trees)
+        tuple((tree.source.encode(), tree.attributes, tree.owned if separate else 0) for tree in situation.view.trees)
         if has_mounts
         else ()
     )
@@ -113,7 +113,7 @@ def lower(policy: SandboxPolicy, situation: Situation) -> LaunchPlan:
         layout=layout,
         landlock=rights,
         separate_init=separate,
-        filters=0 if policy.seccomp.profiles is None else 2,
+        filters=0 if policy.seccomp.profiles is None else 1 if situation.listening else 2,
     )
 
 
@@ -143,9 +143,10 @@ def _landlock_rights(policy: SandboxPolicy, situation: Situation) -> tuple[int, 
     if policy.landlock.tcp_connect_ports is not None:
         net |= abi.LANDLOCK_ACCESS_NET_CONNECT_TCP
     scopes = 0
-    if policy.landlock.scope_abstract:
+    if policy.landlock.scope_abstract or (policy.network.mode == "none" and "net" not in situation.namespaces):
         scopes |= abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
-    if policy.landlock.scope_signal:
+    # SECURITY: where no PID namespace hides the caller's other processes, this alone keeps them from being killed.
+    if policy.landlock.scope_signal or "pid" not in situation.namespaces:
         scopes |= abi.LANDLOCK_SCOPE_SIGNAL
     return fs, net & has_net, scopes & has_scopes
 
@@ -196,12 +197,16 @@ def _init_steps(
             )
         )
     steps.append((b"no_new_privileges", 1, ()))
-    if "user" in names:
+    if "user" not in names and situation.facts.can_map_range:
+        kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID, uapi.CAP_SETPCAP)
+        steps.append((b"keep_capabilities", 1, (kept,)))
+    elif "user" in names:
         kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID) if separate else (uapi.CAP_KILL,)
         steps += [(b"drop_bounding_set", 1, ()), (b"keep_capabilities", 1, (kept,))]
     steps.append((b"become_undumpable", 1, ()))
     program = init_filter(policy, situation.facts.machine, has_network_namespace="net" in names)
-    if program:
+    # A call that init's filter refuses would never reach a listener: where one listens, init has none.
+    if program and not situation.listening:
         steps.append((b"filter_init", 1, (program,)))
     return steps
 
@@ -233,8 +238,9 @@ def _command_steps(
         steps.append((b"restrict", 1, ()))
     if canary.AFTER_LANDLOCK in phases:
         steps.append((b"try_after", 1, ()))
-    if "user" not in names and situation.facts.is_privileged:
-        steps.append((b"empty_bounding_set", 1, ()))
+    if "user" not in names and separate:
+        # Where CAP_SETPCAP is missing the row no_caps says so.
+        steps.append((b"empty_bounding_set", 0, ()))
     if separate and "user" in names:
         steps.append((b"ids", 1, (INNER_ID, INNER_ID, 1)))
     elif separate:
@@ -265,6 +271,6 @@ def _rlimits(policy: SandboxPolicy, situation: Situation) -> tuple[tuple[int, in
         if value is not None:
             rows.append((number, value, value + 1 if number == resource.RLIMIT_CPU else value))
     # Where init shares the commands' user id it counts towards their number of processes.
-    own = 0 if situation.facts.can_map_range else 1
+    own = 0 if situation.facts.can_map_range else 1 + situation.user_tasks
     rows += [(number, soft + own, hard + own) for number, soft, hard in situation.group.rlimits]
     return tuple(rows)

@@ -27,7 +27,8 @@ def canaries_for(
         rows += [(when, b"signal", b"signal", 1) for when in (before, after)]
     if rights[2] & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
         rows += [(when, b"abstract", b"abstract", WITNESS) for when in (before, after)]
-    if rights[0] and not ("mnt" not in names and situation.facts.is_privileged):
+    # Without a mount view root's child cannot reach the command's folder, or could make the device, before its ids change.
+    if rights[0] and ("mnt" in names or not situation.facts.can_map_range):
         place = b"/tmp" if "mnt" in names else (situation.scratch or "/").encode()
         rows += [(when, b"device", b"device", place + b"/.kavach-canary") for when in (before, after)]
     if rights[1]:
@@ -38,17 +39,27 @@ def canaries_for(
         rows.append((final, b"udp", b"udp", NOWHERE, DISCARD))
     if "mnt" in names:
         rows.append((final, b"root", b"create", b"/.kavach-canary"))
-        rows.append((final, b"system", b"create", b"/usr/.kavach-canary"))
+        rows.append((final, b"system", b"create", _system_folder(situation) + b"/.kavach-canary"))
     elif rights[0]:
         rows.append((final, b"host_file", b"open", b"/proc/1/environ"))
         rows.append((final, b"host_write", b"create", b"/var/tmp/.kavach-canary"))
     for index, rule in enumerate(policy.filesystem.deny):
         rows.append((final, b"denied:%d" % index, b"open", rule.path.encode()))
+    for index, node in enumerate(policy.devices):
+        rows.append((final, b"node:%d" % index, b"access", node.encode()))
     for index, rule in enumerate((*policy.filesystem.read, *policy.filesystem.execute)):
         rows.append((final, b"allowed:%d" % index, b"open", rule.path.encode()))
-    if not policy.nested and ("mnt" in names or policy.seccomp.profiles is not None):
+    # Only where the filter refuses it: one that succeeds would put the child itself into the new namespace.
+    if not policy.nested and policy.seccomp.profiles is not None:
         rows.append((final, b"user_namespace", b"user_namespace"))
     return tuple(rows)
+
+
+def _system_folder(situation: Situation) -> bytes:
+    """Return a folder of the host's (or the image's) that is shown: `/usr`, or what an image has in its place."""
+    shown = [tree.target for tree in situation.view.trees]
+    found = next((path for path in ("/usr", "/bin", "/lib", "/etc") if path in shown), shown[0] if shown else "/proc")
+    return found.encode()
 
 
 def _port_canaries(policy: SandboxPolicy, handled: int) -> list[tuple[object, ...]]:

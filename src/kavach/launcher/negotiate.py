@@ -65,8 +65,8 @@ def find_namespaces(launcher: Launcher, maps: tuple[bytes, bytes, int]) -> froze
     for name in sorted(ALL - found):
         if _can_clone(launcher, frozenset({"user", name}), maps):
             found.add(name)
-    # A mount view needs both: without a PID namespace there is no proc of the sandbox's own.
-    return frozenset(found)
+    # A mount view needs a PID namespace: without one there is no proc to mount, by which init finds what it has to end.
+    return frozenset(found if "pid" in found else found - {"mnt"})
 
 
 def _can_clone(launcher: Launcher, names: frozenset[str], maps: tuple[bytes, bytes, int]) -> bool:
@@ -110,6 +110,14 @@ def _is_replaceable(policy: SandboxPolicy, name: str) -> bool:
 def refusal(error: StepError, plan: LaunchPlan) -> UnsupportedError | LaunchError:
     """Return what to raise for a step that the kernel refused."""
     said = os.strerror(error.errno)
+    if error.step == "system_call_filter" and error.errno == errno.EBUSY:
+        return UnsupportedError(
+            "something outside listens to this process's system calls already, so `why` cannot; nothing was run",
+            control="why",
+            needed="a process tree without another seccomp listener (the kernel lets one filter of a chain have one)",
+            found=said,
+            hint="run without why, or outside the container or sandbox that listens",
+        )
     if error.step == "open_trees" and error.errno in _IDMAP_REFUSED and any(owned for *_, owned in plan.trees):
         return UnsupportedError(
             "the file system of the workdir cannot be shown under another owner (idmapped mount); nothing was run",

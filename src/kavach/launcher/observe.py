@@ -385,7 +385,7 @@ class _View:
         return UNSUPPORTED, "", "", "Landlock below ABI 6 (6.12), and no namespace in its place"
 
     def init_separation(self) -> Answer:
-        if self._plan.separate_init and "pid" in self._plan.namespaces:
+        if self._plan.separate_init:
             return ENFORCED, "separate", "init runs under another user id than the commands", ""
         return (
             DEGRADED,
@@ -414,6 +414,11 @@ class _View:
         absent = [node for node in self._policy.devices if node not in shown]
         if absent:
             return UNSUPPORTED, "", "", f"not shown: {', '.join(absent)}"
+        closed = [
+            node for index, node in enumerate(self._policy.devices) if self._outcome(f"node:{index}") == errno.EACCES
+        ]
+        if closed:
+            return UNSUPPORTED, "", "", f"its permissions keep the command's user from it: {', '.join(closed)}"
         return ENFORCED, "", f"bound: {', '.join(self._policy.devices)}", ""
 
     def nested(self) -> Answer:

@@ -44,3 +44,4 @@ class Situation(NamedTuple):
     has_secret_files: bool
     listening: bool
     has_proc: bool = True
+    user_tasks: int = 0  # what the caller's user runs already, where no user namespace counts the sandbox's own apart

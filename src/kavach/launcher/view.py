@@ -51,16 +51,21 @@ MASKED_PROC = (
 )
 #: Entries of a root that are never taken from a shown root: they are the sandbox's own.
 OWN = frozenset({"dev", "proc", "sys", "tmp", "workspace", ".kavach"})
+_MAXIMUM_ENTRIES = 2_000_000  # protects create from a folder without end; a search of a million takes a second
+IF_POSSIBLE = 2  # of `Tree.owned`: where the file system cannot translate, the node's own permissions decide
 PROC = -1  # stands for the fresh proc, which init opens itself, in rows of `attach`
 
 
 class Tree(NamedTuple):
-    """One part of the host that is shown: source, place inside, attributes, and whether its owner is translated."""
+    """One part of the host that is shown: source, place inside, attributes, and whether its owner is translated.
+
+    `owned` is 0 (it keeps its owner), 1 (the caller's files are the command's own, or the step fails) or IF_POSSIBLE.
+    """
 
     source: str
     target: str
     attributes: int
-    owned: bool = False
+    owned: int = 0
 
 
 class View(NamedTuple):
@@ -99,6 +104,36 @@ class HostFiles:
         """Return the names in a folder."""
         return sorted(os.listdir(path))
 
+    def sockets(self, path: str) -> list[str]:
+        """Return the socket files below a folder that this process may look into; links are not followed.
+
+        Raises:
+            ConfigError: the folder holds more entries than are looked at.
+        """
+        found, pending, seen = [], [path], 0
+        while pending:
+            try:
+                with os.scandir(pending.pop()) as entries:
+                    for entry in entries:
+                        seen += 1
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                            found += [entry.path] if _is_socket(entry) else []
+            except OSError:
+                continue  # what the caller cannot look into, a command with the caller's rights cannot either
+            if seen > _MAXIMUM_ENTRIES:
+                raise ConfigError(
+                    f"{path!r} holds more than {_MAXIMUM_ENTRIES} entries, too many to be searched for sockets;"
+                    " name a smaller folder",
+                    key="$.filesystem",
+                )
+        return sorted(found)
+
+
+def _is_socket(entry: os.DirEntry[str]) -> bool:
+    return stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)
+
 
 def plan_view(
     policy: SandboxPolicy,
@@ -136,14 +171,17 @@ def plan_view(
     named, writable = _named(policy, host)
     trees += named
     trees += [Tree(f"/dev/{name}", f"/dev/{name}", DEVICE) for name in DEVICES if host.exists(f"/dev/{name}")]
-    trees += [Tree(node, node, DEVICE) for node in devices]
+    trees += [_device(node, host) for node in devices]
     trees += extra
     if workdir is not None:
-        trees.append(Tree(workdir, WORKSPACE, uapi.MOUNT_ATTR_NOSUID | uapi.MOUNT_ATTR_NODEV, owned=True))
+        trees.append(Tree(workdir, WORKSPACE, uapi.MOUNT_ATTR_NOSUID | uapi.MOUNT_ATTR_NODEV, owned=1))
     shown = {tree.target for tree in trees}
     files = [] if filesystem.rootfs != "host" else _identity(uid, gid, hostname)
     files = [row for row in files if row[0] not in shown and not any(row[0].startswith(f"{one}/") for one in shown)]
-    masked = tuple(rule.path for rule in filesystem.deny)
+    # SECURITY: neither a read-only mount nor Landlock keeps a command from connecting to a socket file of the host.
+    bound = [tree for tree in trees if tree.owned == 1 or tree in named]
+    sockets = [tree.target + path[len(tree.source) :] for tree in bound for path in host.sockets(tree.source)]
+    masked = (*(rule.path for rule in filesystem.deny), *sockets)
     return View(
         tuple(trees),
         tuple(links),
@@ -152,6 +190,12 @@ def plan_view(
         tuple(writable),
         tuple(f"{one}/bin" for one in python),
     )
+
+
+def _device(node: str, host: HostFiles) -> Tree:
+    if not host.exists(node):
+        raise ConfigError(f"device {node!r}: it does not exist on this host", key="$.devices")
+    return Tree(node, node, DEVICE, owned=IF_POSSIBLE)
 
 
 def _base(rootfs: str, view: str, host: HostFiles) -> tuple[list[Tree], list[tuple[str, str]]]:
@@ -209,7 +253,7 @@ def _named(policy: SandboxPolicy, host: HostFiles) -> tuple[list[Tree], list[str
         attributes = uapi.MOUNT_ATTR_NOSUID | uapi.MOUNT_ATTR_NODEV
         attributes |= 0 if path in execute else uapi.MOUNT_ATTR_NOEXEC
         attributes |= 0 if path in write else uapi.MOUNT_ATTR_RDONLY
-        trees.append(Tree(path, path, attributes, owned=path in write))
+        trees.append(Tree(path, path, attributes, owned=int(path in write)))
     return trees, sorted(write)
 
 

@@ -15,21 +15,21 @@ import select
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from kavach.launcher import client, watch_outcome, watch_sight
+from kavach.launcher import client, watch_outcome, watch_paths, watch_sight
 from kavach.launcher.filters import command_options, command_rules
 from kavach.linux import notify
 from kavach.policy.learn import Access, Attempt, Cause, describe
-from kavach.policy.seccomp_oracle import judge_call
+from kavach.policy.seccomp_oracle import Oracle
 
 if TYPE_CHECKING:
     from kavach.launcher.groups import Group
     from kavach.launcher.lower import LaunchPlan
     from kavach.launcher.watch_outcome import Rules
+    from kavach.launcher.watch_paths import Ids
     from kavach.linux.notify import Notification
     from kavach.model.policy import SandboxPolicy
     from kavach.model.result import Denial
     from kavach.policy.seccomp_oracle import CallVerdict
-    from kavach.policy.seccomp_rules import SeccompRules
 
 MAX_ATTEMPTS = 256  # protects this host's memory against a command that fails for ever; the first ones are kept
 
@@ -40,7 +40,7 @@ class Scene(NamedTuple):
     policy: SandboxPolicy
     machine: str
     options: tuple[str, ...]
-    filter_rules: SeccompRules
+    oracle: Oracle
     rules: Rules
 
 
@@ -55,8 +55,9 @@ class Watches:
 
     def __init__(self, policy: SandboxPolicy, plan: LaunchPlan, group: Group) -> None:
         options = command_options(policy, group, has_network_namespace="net" in plan.namespaces)
-        rules = watch_outcome.rules_of(policy, plan)
-        self._scene = Scene(policy, os.uname().machine, options, command_rules(policy, options), rules)
+        machine = os.uname().machine
+        oracle = Oracle(command_rules(policy, options), machine)
+        self._scene = Scene(policy, machine, options, oracle, watch_outcome.rules_of(policy, plan))
         self._watches: list[Watch] = []
 
     def start(self, listener: int) -> Watch:
@@ -84,6 +85,7 @@ class Watch:
         self._scene = scene
         self._attempts: dict[tuple[str, ...], Attempt] = {}
         self._lock = threading.Lock()
+        self._ids: Ids | None = None
         self._is_armed = False
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC)
         client.hold(self)
@@ -98,6 +100,15 @@ class Watch:
     def arm(self) -> None:
         """Keep what is refused from now on: what came before were the wall's own canaries."""
         self._is_armed = True
+
+    def not_found(self, program: str) -> None:
+        """Keep that a command's own program was not found, for its first call cannot be read by everyone.
+
+        Until execve the child is closed to every process without privileges, this one too.
+        """
+        attempt = watch_outcome.program_attempt(self._scene.rules, program)
+        if attempt is not None:
+            self._keep([attempt])
 
     def denials(self) -> tuple[Denial, ...]:
         """Return what was refused since `arm`, each once, in order."""
@@ -141,12 +152,8 @@ class Watch:
             self._release()
 
     def _take(self, notification: Notification) -> None:
-        verdict = judge_call(
-            self._scene.filter_rules,
-            self._scene.machine,
-            notification.number,
-            notification.arguments,
-            audit_arch=notification.architecture,
+        verdict = self._scene.oracle.judge(
+            notification.number, notification.arguments, audit_arch=notification.architecture
         )
         if self._is_armed:
             # A process that has gone, or is closed to this one, costs the report a line and nothing else.
@@ -159,10 +166,16 @@ class Watch:
             notify.refuse(self._listener, notification, verdict.errno or errno.EPERM)
 
     def _look(self, notification: Notification, verdict: CallVerdict) -> None:
-        found = _attempts(self._scene.rules, notification, verdict)
+        if self._ids is None:
+            # Once: without capabilities no process of the sandbox can take another id.
+            self._ids = watch_paths.read_ids(notification.thread)
+        found = _attempts(self._scene.rules, self._ids, notification, verdict)
         # ORDER: the number may belong to another thread by now; what was read counts only if the call still waits.
         if not notify.is_waiting(self._listener, notification):
             return
+        self._keep(found)
+
+    def _keep(self, found: list[Attempt]) -> None:
         with self._lock:
             for attempt in found:
                 key = (
@@ -175,7 +188,7 @@ class Watch:
                     self._attempts.setdefault(key, attempt)
 
 
-def _attempts(rules: Rules, notification: Notification, verdict: CallVerdict) -> list[Attempt]:
+def _attempts(rules: Rules, ids: Ids, notification: Notification, verdict: CallVerdict) -> list[Attempt]:
     call = verdict.call or f"number {notification.number}"
     uses = watch_sight.paths(call, notification)
     peer = watch_sight.peer(call, notification)
@@ -195,10 +208,10 @@ def _attempts(rules: Rules, notification: Notification, verdict: CallVerdict) ->
             )
         ]
     creates = watch_sight.creates(call, notification)
-    found = [watch_outcome.path_attempt(rules, notification.thread, call, use, creates=creates) for use in uses]
+    found = [watch_outcome.path_attempt(rules, notification.thread, ids, call, use, creates=creates) for use in uses]
     if peer is not None and peer.family == "unix":
         use = watch_sight.PathUse(Access.LOOK, peer.host, follow=True)
-        found.append(watch_outcome.path_attempt(rules, notification.thread, call, use, creates=False))
+        found.append(watch_outcome.path_attempt(rules, notification.thread, ids, call, use, creates=False))
     elif peer is not None:
         found.append(watch_outcome.peer_attempt(rules, notification.thread, call, peer))
     return [one for one in found if one is not None]

@@ -78,12 +78,13 @@ def rules_of(policy: SandboxPolicy, plan: LaunchPlan) -> Rules:
     )
 
 
-def path_attempt(rules: Rules, thread: int, call: str, use: PathUse, *, creates: bool) -> Attempt | None:
+def path_attempt(rules: Rules, thread: int, ids: Ids, call: str, use: PathUse, *, creates: bool) -> Attempt | None:
     """Return what stands in the way of a path, None for nothing of the wall's.
 
     Args:
         rules: what is in force.
         thread: who asks.
+        ids: whose rights it has.
         call: the system call.
         use: the path and what for.
         creates: whether the file is made where it is missing.
@@ -91,7 +92,6 @@ def path_attempt(rules: Rules, thread: int, call: str, use: PathUse, *, creates:
     Raises:
         OSError: the thread is closed to this process, or has gone.
     """
-    ids = watch_paths.read_ids(thread)
     place = watch_paths.walk(thread, use.path, ids, follow=use.follow)
     if place is None:
         return None
@@ -103,6 +103,14 @@ def path_attempt(rules: Rules, thread: int, call: str, use: PathUse, *, creates:
     if place.code == errno.ENOENT:
         return _missing(rules, ids, call, use, place, path, creates=creates)
     return None if place.code else _present(rules, ids, call, use, place, path)
+
+
+def program_attempt(rules: Rules, program: str) -> Attempt | None:
+    """Return what stood in the way of a program that the kernel did not find, None for nothing of the wall's."""
+    if not rules.has_view or not program.startswith("/") or not os.path.exists(program):
+        return None
+    path = os.path.normpath(program)
+    return Attempt(Access.EXECUTE, Cause.NOT_SHOWN, "execve", path, place=path)
 
 
 def _missing(

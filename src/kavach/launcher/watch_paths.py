@@ -123,7 +123,8 @@ def _walk(root: int, path: str, ids: Ids, opened: contextlib.ExitStack, *, follo
         if len(trail) == 1 and name == "proc":
             return None
         here = trail[-1][1]
-        if not _place(here, trail).lets(ids, SEARCH):
+        folder = os.fstat(here)
+        if stat.S_ISDIR(folder.st_mode) and not allows(folder.st_mode, folder.st_uid, folder.st_gid, ids, SEARCH):
             return _place(here, trail, errno.EACCES, left)
         try:
             found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)

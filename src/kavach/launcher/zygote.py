@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAMESPACES = (b"user", b"pid", b"mnt", b"ipc", b"uts", b"net", b"cgroup")
+IF_POSSIBLE = 2  # kavach.launcher.view, which the jail does not import
 _LINGER_S = 1.0  # how long the removal of cgroups is retried after the last process was killed
 
 
@@ -66,6 +67,8 @@ class _Launcher:
             message, descriptors, _ = wire.receive(self._channel)
         except (EOFError, OSError):
             self._end()
+        except ValueError:
+            return  # descriptors beyond this process's limit: closed, which the asker sees; the others live on
         channel = _socket.socket(fileno=descriptors.pop(0))
         try:
             self._create(channel, descriptors, *marshal.loads(message[1]))  # noqa: S302 - from the host, whom we obey
@@ -135,8 +138,18 @@ class _Launcher:
     def _forget(self, pidfd: int) -> None:
         pid, _, _ = self._inits.pop(pidfd)
         os.waitpid(pid, 0)
+        self._bury_orphans()
         self._poll.unregister(pidfd)
         os.close(pidfd)
+
+    def _bury_orphans(self) -> None:
+        """End what an init without a PID namespace left: only its orphans become children of this sub-reaper."""
+        inits = {pid for pid, _, _ in self._inits.values()}
+        while orphans := [pid for pid in init.children(os.getpid()) if pid not in inits]:
+            for pid in orphans:
+                init.kill_descendants(pid)
+                os.kill(pid, uapi.SIGKILL)
+                os.waitpid(pid, 0)
 
     def _end(self) -> None:
         """Kill every init, wait until each is gone with all its processes, remove the cgroups, end."""
@@ -160,7 +173,12 @@ def _open_trees(opened: list[int], sources: tuple[tuple[bytes, int, int], ...], 
         for source, attributes, owned in sources:
             if owned and userns < 0:
                 userns = _owner_namespace(maps)
-            opened.append(mounts.open_tree(source, attributes, userns_fd=userns if owned else -1))
+            try:
+                opened.append(mounts.open_tree(source, attributes, userns_fd=userns if owned else -1))
+            except OSError:
+                if owned != IF_POSSIBLE:
+                    raise
+                opened.append(mounts.open_tree(source, attributes))
     finally:
         if userns >= 0:
             os.close(userns)

@@ -63,15 +63,11 @@ def _move_up(top: int, name: str) -> None:
     os.chmod(name, 0o700, dir_fd=top)  # SECURITY: a folder, just looked at; a link cannot take its place: nobody lives
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
     try:
-        for number, entry in enumerate(os.listdir(inner)):
+        for entry in os.listdir(inner):
             if stat.S_ISDIR(os.stat(entry, dir_fd=inner, follow_symlinks=False).st_mode):
                 os.chmod(entry, 0o700, dir_fd=inner)
-                os.rename(
-                    entry,
-                    f".kavach-{number}-{os.getpid()}-{os.fstat(inner).st_ino}",
-                    src_dir_fd=inner,
-                    dst_dir_fd=top,
-                )
+                # SECURITY: a name that could be foreseen could have been taken, and the folder would stay.
+                os.rename(entry, f".kavach-{os.urandom(8).hex()}", src_dir_fd=inner, dst_dir_fd=top)
             else:
                 os.unlink(entry, dir_fd=inner)
     finally:
