@@ -7,13 +7,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 JAIL_ENTRY = "kavach.launcher.zygote"
 # All but `stat` are thin C; `_socket` and `_signal` are what `socket` and `signal` wrap in enums.
 JAIL_MAY_IMPORT = {
     *("__future__", "os", "sys", "struct", "errno", "ctypes", "select", "signal", "socket"),
-    *("_signal", "_socket", "fcntl", "gc", "resource", "stat", "time"),
+    *("_signal", "_socket", "fcntl", "gc", "marshal", "resource", "stat", "time"),
+}
+# What ctypes and struct load themselves, and what the interpreter may or may not have loaded at its start.
+LOADED_BY_THOSE = {
+    "_collections_abc",
+    "_ctypes",
+    "_struct",
+    "ctypes._endian",
+    "genericpath",
+    "os.path",
+    "types",
+    "os",
+    "stat",
+    "abc",
+    "_abc",
+    "_stat",
+    "posixpath",
 }
 JAIL_MODULES_AT_MOST = 20
 NO_IO = {"fspath", "fsencode", "fsdecode", "PathLike"}
@@ -26,10 +44,19 @@ def source_of(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+def is_for_checkers(node: ast.AST) -> bool:
+    """Return whether this is a block `if TYPE_CHECKING:`, which no interpreter runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def imports_of(path: Path) -> set[str]:
     """Return every module that a file imports, with `from a import b` as `a.b` where that is a module."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = {id(node) for block in ast.walk(tree) if is_for_checkers(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in unread:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -75,6 +102,21 @@ def test_jail_imports_only_the_allowed_modules():
         for module, imports in jail_modules().items()
     }
     assert {module: names for module, names in strangers.items() if names} == {}
+
+
+@pytest.mark.needs("linux")
+def test_a_real_launcher_has_loaded_nothing_but_the_jail():
+    probe = (
+        "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]); from kavach.launcher import zygote;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", probe, str(SRC)], capture_output=True, text=True, check=True, env={}
+    )
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.split(".")[0] == "kavach"}
+    assert ours == set(jail_modules()) | {"kavach", "kavach.launcher", "kavach.linux"}
+    assert loaded - ours <= JAIL_MAY_IMPORT | LOADED_BY_THOSE
 
 
 def test_jail_is_launcher_and_linux_and_stays_a_handful():

@@ -88,7 +88,7 @@ def compiled(header: str, words: list[str], folder: Path) -> dict[str, int]:
         return {}
     rows = "".join(f'  printf("%llu\\n", (unsigned long long)({word}));\n' for word in words)
     source, program = folder / "constants.c", folder / "constants"
-    head = f"#define _GNU_SOURCE\n#include <stdio.h>\n#include <{header}>\n"
+    head = f"#define _GNU_SOURCE\n#include <stdio.h>\n#include <sys/ioctl.h>\n#include <{header}>\n"
     source.write_text(f"{head}int main(void) {{\n{rows}}}\n")
     environ = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
     built = subprocess.run(["gcc", "-w", "-o", program, source], capture_output=True, text=True, env=environ)

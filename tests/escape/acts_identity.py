@@ -12,7 +12,7 @@ _ALL_CAPABILITIES = (
 _LIMITS = [
     ("open files", "RLIMIT_NOFILE"),
     ("processes", "RLIMIT_NPROC"),
-    ("the size of cores", "RLIMIT_CORE"),
+    ("locked memory", "RLIMIT_MEMLOCK"),
 ]
 
 CASES = [
@@ -104,7 +104,7 @@ CASES = [
     Case(
         "a thread of its own is not outside the filter",
         "HELD",
-        "import threading\nfound = []\ndef attack_again():\n    try:\n        sc('ptrace', 0, 0, 0, 0)\n        found.append(1)\n    except OSError:\n        pass\none = threading.Thread(target=attack_again)\none.start()\none.join()\nescaped(found)",
+        "import threading\nfound = []\ndef attack_again():\n    try:\n        sc('personality', 0x40000)\n        found.append(1)\n    except OSError:\n        pass\none = threading.Thread(target=attack_again)\none.start()\none.join()\nescaped(found)",
     ),
     Case(
         "a program started anew is not outside the filter",
@@ -122,7 +122,7 @@ CASES = [
         Case(
             f"the limit on {words} cannot be raised",
             "EPERM",
-            f"import resource\nsoft, hard = resource.getrlimit(resource.{name})\nif not INSIDE:\n    resource.setrlimit(resource.{name}, (16, 1000))\n    hard = 1000\nsc('prlimit64', 0, resource.{name}, buf(16, struct.pack('=QQ', hard + 1 if hard >= 0 else 9, hard + 1 if hard >= 0 else (1 << 64) - 1)), None)",
+            f"import resource\nable(24)\nsoft, hard = resource.getrlimit(resource.{name})\nif not INSIDE:\n    resource.setrlimit(resource.{name}, (16, 1000))\n    hard = 1000\nsc('prlimit64', 0, resource.{name}, buf(16, struct.pack('=QQ', hard + 1 if hard >= 0 else 9, hard + 1 if hard >= 0 else (1 << 64) - 1)), None)",
             ROOT,
         )
         for words, name in _LIMITS
@@ -130,7 +130,7 @@ CASES = [
     Case(
         "the core limit cannot be lowered to the zero that wakes a handler",
         "EPERM",
-        "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 1))\nescaped(resource.getrlimit(resource.RLIMIT_CORE)[0] == 0)",
+        "sc('prlimit64', 0, 4, buf(16), None)",
         outside="OK",
     ),
     Case(
@@ -146,7 +146,7 @@ CASES = [
     Case(
         "the command cannot hide from the memory killer",
         "EACCES|EPERM|EROFS",
-        "write_file('/proc/self/oom_score_adj', b'-1000')",
+        "able(24)\nwrite_file('/proc/self/oom_score_adj', b'-1000')",
         ROOT,
     ),
     Case(

@@ -84,7 +84,7 @@ class Host:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         self._closing.callback(thread.join)
-        self._closing.callback(lambda: socket.socket(family, socket.SOCK_DGRAM).sendto(b"end", handle.getsockname()))
+        self._closing.callback(_end_echo, family, handle.getsockname())
         return handle
 
     def facts(self, side: str) -> dict[str, Any]:
@@ -119,6 +119,11 @@ class Host:
         self.victim.wait()
         self.shared.unlink()
         self._closing.close()
+
+
+def _end_echo(family: int, address: tuple[str, int]) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        one.sendto(b"end", address)
 
 
 def _name_of_user() -> str:

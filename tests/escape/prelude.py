@@ -13,7 +13,6 @@ import socket
 import struct
 import sys
 import tempfile
-import time
 
 FDS = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # before anything below opens one
 TEXT = json.load(sys.stdin)
@@ -29,6 +28,25 @@ REPORT = []
 
 class Held(Exception):
     """The act did not get what it wanted."""
+
+
+class Absent(Exception):
+    """This kernel has nothing to attack."""
+
+
+def need(path):
+    """End the control as absent where the host has no such file."""
+    if not INSIDE and not os.path.exists(path):
+        raise Absent(path)
+
+
+def able(capability):
+    """End the control as absent where the caller's own root lacks a capability."""
+    if not INSIDE:
+        with open("/proc/self/status", encoding="ascii") as status:
+            effective = next(line for line in status if line.startswith("CapEff"))
+        if not int(effective.split()[1], 16) >> capability & 1:
+            raise Absent(capability)
 
 
 def held(why="held"):
@@ -154,6 +172,8 @@ def perform(act):
         globals()["attack"]()
     except Held:
         return "HELD"
+    except Absent:
+        return "ABSENT"
     except TimeoutError:
         return "HELD"
     except OSError as error:
@@ -170,7 +190,6 @@ if not INSIDE:
     with open(F["file"], "w", encoding="ascii") as out:
         out.write("content")
     os.chmod(F["file"], 0o755)
-    time.sleep(0)
 if F["side"] == "jail":
     with open("/proc/sys/net/ipv4/ping_group_range", "w", encoding="ascii") as out:
         out.write("0 0")

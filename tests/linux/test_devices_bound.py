@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 import kavach
 
 pytestmark = [pytest.mark.needs("userns", "seccomp"), pytest.mark.landlock(6)]
+MOUNTED = """
+import json, os, stat, subprocess, sys
+assert subprocess.run(['mount', '-t', 'tmpfs', '-o', 'dev', 'tmpfs', '/dev/shm']).returncode == 0
+os.mknod('/dev/shm/node', stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero under another name
+import kavach
+code = "print(len(open('/dev/shm/node', 'rb').read(9)))"
+found = {}
+for name, devices in (('named', ['/dev/shm/node']), ('not_named', [])):
+    result = kavach.run(['/usr/bin/python3', '-c', code], policy=kavach.SandboxPolicy.strict(devices=devices))
+    found[name] = [result.stdout, result.stderr, result.enforcement['devices'].state]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.root
+def test_device_of_mode_0600_is_the_command_s_own_where_the_file_system_translates_owners():
+    argv = ["unshare", "--mount", "--", sys.executable, "-B", "-c", MOUNTED]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["named"][0], found["named"][2]) == ("9\n", "enforced"), found
+    assert "No such file" in found["not_named"][1]
+    assert found["not_named"][2] == "not_asked"
+
+
+@pytest.mark.root
+def test_device_that_its_permissions_keep_from_the_command_is_refused_by_name():
+    if not os.path.exists("/dev/fuse") or stat.S_IMODE(os.stat("/dev/fuse").st_mode) & 0o066:
+        pytest.skip("no closed device node on this host")
+    with pytest.raises(kavach.UnsupportedError) as caught:
+        kavach.run(["true"], policy=kavach.SandboxPolicy.strict(devices=["/dev/fuse"]))
+    assert caught.value.control == "devices"
 
 
 def _node():
-    """Return a character device beside the standard ones that this user can open."""
-    for name in ("/dev/fuse", "/dev/kvm", "/dev/net/tun", "/dev/ptp0", "/dev/rtc0", "/dev/hwrng"):
+    """Return a character device beside the standard ones that everybody can open."""
+    for name in ("/dev/net/tun", "/dev/fuse", "/dev/kvm", "/dev/tty"):
         try:
-            if stat.S_ISCHR(os.stat(name).st_mode):
+            if stat.S_ISCHR(os.stat(name).st_mode) and os.stat(name).st_mode & 0o006 == 0o006:
                 os.close(os.open(name, os.O_RDWR | os.O_NONBLOCK))
                 return name
         except OSError:
             continue
-    pytest.skip("no device node beside the standard ones can be opened by this user")
+    pytest.skip("no device node beside the standard ones can be opened by everybody here")
     raise AssertionError
 
 

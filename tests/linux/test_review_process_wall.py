@@ -16,7 +16,6 @@ from kavach.credentials import CredentialProxy
 from kavach.errors import KavachError, LaunchError
 from kavach.launcher import client
 from kavach.launcher.client import Launcher, Request, StepError
-from kavach.linux import trees
 from kavach.model.secret import Fd, File, FromFile, SecretRef
 
 if TYPE_CHECKING:
@@ -91,6 +90,7 @@ def test_more_descriptors_than_the_limit_lets_in_are_named_as_the_reason(secret_
 
 def test_launcher_without_a_free_descriptor_refuses_and_lives_on() -> None:
     launcher = Launcher()
+    launcher.await_start()
     try:
         taken = {int(name) for name in os.listdir(f"/proc/{launcher.pid}/fd")}
         used = min(set(range(len(taken) + 1)) - taken)
@@ -125,20 +125,6 @@ def test_denied_link_covers_what_it_leads_to(tmp_path: Path) -> None:
             assert not sandbox.exec(["cat", f"{folder}/{name}"]).ok, name
 
 
-def test_tree_is_removed_whatever_names_were_taken_before(tmp_path: Path) -> None:
-    top = tmp_path / "top"
-    inner = top / "a" / "b"
-    inner.mkdir(parents=True)
-    (inner / "c").write_text("")
-    for number in range(4):
-        taken = top / f".kavach-{number}-{os.getpid()}-{(top / 'a').stat().st_ino}"
-        taken.mkdir()
-        (taken / "kept").mkdir()
-        (taken / "kept" / "file").write_text("")
-    assert trees.remove_tree(os.fsencode(top))
-    assert not top.exists()
-
-
 def test_command_that_cannot_be_let_go_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     with kavach.Sandbox(policy="basic") as sandbox:
         assert sandbox.exec(["true"]).ok
@@ -151,3 +137,24 @@ def test_command_that_cannot_be_let_go_leaves_no_descriptor_behind(monkeypatch: 
         with pytest.raises(OSError, match="no memory"):
             sandbox.exec(["true"])
         assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("policy", ["basic", "strict"])
+def test_deadline_while_paused_ends_the_command_and_not_the_sandbox(policy: str) -> None:
+    with kavach.Sandbox(policy=policy) as sandbox:
+        sandbox.files.write("/workspace/kept", b"kept")
+        process = sandbox.spawn(["sleep", "600"], timeout_s=0.2)
+        sandbox.pause()
+        result = process.wait(8)
+        sandbox.resume()
+        assert result.timed_out
+        assert sandbox.processes() == ()
+        assert sandbox.files.read("/workspace/kept") == b"kept"
+
+
+@pytest.mark.parametrize("policy", ["basic", "strict"])
+def test_init_outlives_every_signal_that_a_command_can_send(policy: str) -> None:
+    flood = "import os\nfor n in range(1, 65):\n for _ in range(20):\n  try: os.kill(1, n)\n  except OSError: pass"
+    with kavach.Sandbox(policy=policy) as sandbox:
+        assert sandbox.exec(["python3", "-c", flood]).ok
+        assert sandbox.exec(["true"]).ok

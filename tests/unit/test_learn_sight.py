@@ -132,12 +132,21 @@ def test_a_pipe_is_never_opened_to_see_whether_it_is_a_program(tmp_path):
 
 def rules(**changes):
     given = {"has_view": True, "own_network": True, "handled": (0, 0, 0), "paths": (), "deny": (), "ports": None}
-    return Rules(**(given | {"network": "none"} | changes))
+    return Rules(**(given | {"network": "none", "automounts": ()} | changes))
 
 
 def test_what_is_missing_here_and_there_is_nobodys_refusal(tmp_path):
     use = PathUse(Access.READ, f"{tmp_path}/none", follow=True)
     assert path_attempt(rules(), ME, MINE, "open", use, creates=False) is None
+
+
+def test_a_path_below_an_automount_of_the_host_is_never_looked_at(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os.path, "lexists", lambda path: asked.append(path) or True)
+    use = PathUse(Access.READ, "/kavach-net/evil/x", follow=True)
+    assert path_attempt(rules(automounts=("/kavach-net",)), ME, MINE, "open", use, creates=False) is None
+    assert asked == []
+    assert path_attempt(rules(), ME, MINE, "open", use, creates=False) is not None
 
 
 def test_a_file_beyond_the_landlock_rules_is_refused_by_landlock(tmp_path):

@@ -41,6 +41,7 @@ SETTINGS = {
     "domainname": "example.org",
     "runtime_manifest": object(),
     "min_score": 60,
+    "why": True,
     "labels": {"team": "a"},
 }
 

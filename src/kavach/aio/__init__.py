@@ -237,8 +237,9 @@ class AsyncSandbox:
         process = await self.spawn(argv, **options)
         try:
             process.close_stdin()
-            async for chunk in process.stream():
-                yield chunk
+            async with contextlib.aclosing(process.stream()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         finally:
             process.kill()
             cancelled = await uninterrupted(process.wait)

@@ -234,6 +234,6 @@ def _start_task(act: Callable[[], Awaitable[None]]) -> None:
     if trio is not None and trio.lowlevel.in_trio_task():
         trio.lowlevel.spawn_system_task(act)
         return
-    task: asyncio.Task[None] = asyncio.get_running_loop().create_task(act())  # type: ignore[arg-type]
+    task: asyncio.Task[None] = asyncio.get_running_loop().create_task(act())  # type: ignore[arg-type]  # an async def
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)

@@ -51,7 +51,7 @@ def load_backend(name: str) -> type:
         return found
     point = third_party().get(word)
     if point is not None:
-        loaded: type = point.load()  # type: ignore[attr-defined]
+        loaded: type = point.load()  # type: ignore[attr-defined]  # EntryPoint, imported lazily
         return loaded
     known = Backend.parse(name)  # raises for a name that is no wall at all
     raise BackendUnavailable(

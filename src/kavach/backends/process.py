@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kavach.backends.process_build import Builder, limits_driver
 from kavach.backends.process_run import ProcessRun, SecretRow, inside, make_message
 from kavach.errors import BackendError, LaunchError
-from kavach.launcher import client, freeze, negotiate, observe
+from kavach.launcher import client, evidence, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
 from kavach.launcher.init import descendants
 from kavach.launcher.lower import LaunchPlan
@@ -89,8 +89,8 @@ class ProcessWall:
         self._standing, self._plan, self._group, self._scratch = built
         if self._config.why:
             self._watches = Watches(self._policy, built.plan, built.group)
-        self._mounts = observe.read_mounts(built.standing.pid)
-        self._interfaces = observe.read_interfaces(built.standing.pid)
+        self._mounts = evidence.read_mounts(built.standing.pid)
+        self._interfaces = evidence.read_interfaces(built.standing.pid)
 
     def prewarm(self) -> None:
         """Let a child stand now, so that the next `start` costs one message and one execve.
@@ -254,7 +254,7 @@ class ProcessWall:
         standing, plan, group = self._require_standing(), self._require_plan(), self._group
         assert group is not None  # noqa: S101 - start() needs a built wall
         try:
-            sight = observe.look(standing, prepared, standing.outside, self._mounts, self._interfaces)
+            sight = evidence.look(standing, prepared, standing.outside, self._mounts, self._interfaces)
         except OSError as error:
             raise BackendError("the command child ended before it could be observed", runtime="process") from error
         # The first child of a sandbox has tried every canary, the later ones what concerns a child alone.
@@ -279,12 +279,16 @@ class ProcessWall:
         """Kill one command's processes, or all of the sandbox where they cannot be told apart."""
         if not leaf.kill():
             self.kills += 1
-            self._require_standing().kill_all()
+            standing = self._require_standing()
+            standing.kill_all()
+            if self._frozen_by_group:  # init is frozen too, and hears of it only when it is thawed
+                _kill_below(standing)
 
     def give_up(self) -> None:
         """End the sandbox because a command could not be killed."""
         standing = self._standing
-        if standing is not None:
+        # A frozen init reports no ending: that is no sign of a command that does not die.
+        if standing is not None and not self._frozen_by_group:
             standing.kill()
 
     def send_signal(self, pid: int, number: int, *, group: bool) -> None:
@@ -317,9 +321,7 @@ class ProcessWall:
         with self._lock:
             self._drop_spare()
         # ORDER: kill, then thaw: a frozen process dies of SIGKILL, and none runs on in between.
-        for pid in descendants(standing.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill_below(standing)
         self._thaw()
         deadline = time.monotonic() + client.END_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -409,6 +411,13 @@ class ProcessWall:
         if self._plan is None:
             raise BackendError("the sandbox has no wall; expected it to stand", runtime="process")
         return self._plan
+
+
+def _kill_below(standing: client.Standing) -> None:
+    """Kill what lives below init from outside, which reaches frozen processes as well."""
+    for pid in descendants(standing.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 _STATUS_KEYS = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")

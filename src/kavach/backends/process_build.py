@@ -67,6 +67,7 @@ class Builder:
             LaunchError: a step failed.
             ConfigError: a path of the policy does not exist.
         """
+        client.shared()  # ORDER: before the first cgroup or folder, which it removes should this process be killed
         group = self._make_group()
         try:
             standing, plan = self._stand(group)

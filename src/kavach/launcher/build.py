@@ -149,9 +149,9 @@ def mask(wall: Wall, targets: tuple[bytes, ...]) -> None:
         except FileNotFoundError:
             continue
         # SECURITY: move_mount would cover the link and leave what it leads to readable by its other name.
-        target = os.path.realpath(target)
+        real = os.path.realpath(target)
         empty = b"/.kavach/folder" if stat.S_ISDIR(found.st_mode) else b"/.kavach/file"
-        mounts.attach(mounts.open_tree(empty, _READ_ONLY), target)
+        mounts.attach(mounts.open_tree(empty, _READ_ONLY), real)
 
 
 def seal(wall: Wall, target: bytes) -> None:
@@ -226,7 +226,12 @@ def landlock_ruleset(
 def core_limit(wall: Wall) -> None:
     """Keep cores from being written and from reaching the host's core handler."""
     # 1 and not 0: with 0 a piped core_pattern still starts the host's handler (fs/coredump.c).
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    if resource.getrlimit(resource.RLIMIT_CORE) == (1, 1):
+        return  # an outer sandbox has set it, and its filter lets nobody set it again
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except ValueError as error:
+        raise OSError(errno.EPERM, str(error)) from None
 
 
 def oom_score(wall: Wall, score: int) -> None:

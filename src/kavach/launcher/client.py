@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -33,7 +34,10 @@ START_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a start ta
 BUILD_TIMEOUT_S = 20.0  # protects the caller from a hung mount; a build takes 0.003 s
 END_TIMEOUT_S = 5.0  # protects destroy from a process in uninterruptible sleep; an ending takes 0.001 s
 _CHANNEL = 3  # the launcher's descriptor number for its channel
-_BOOT = "import sys;sys.path.insert(0,sys.argv[2]);from kavach.launcher import zygote;zygote.main(3,int(sys.argv[1]))"
+_BOOT = (
+    "import os,sys;sys.path.insert(0,sys.argv[2]);from kavach.launcher import zygote;"
+    "zygote.main(3,int(sys.argv[1]),os.fsencode(sys.argv[3]))"
+)
 
 
 class Request(NamedTuple):
@@ -130,7 +134,7 @@ class Launcher:
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
             # SECURITY: marshal is for this direction alone, from the host that the launcher obeys anyway.
-            body = (b"create", marshal.dumps(tuple(request[:-1])))  # type: ignore[arg-type]
+            body = (b"create", marshal.dumps(tuple(request[:-1])))  # type: ignore[arg-type]  # plain values only
             try:
                 with self._lock:
                     wire.send(self._channel, body, sent)
@@ -394,7 +398,7 @@ def _channel_pair() -> tuple[socket.socket, socket.socket]:
 def _spawn(channel: int) -> int:
     """Start `python -I -S` with an empty environment, default signals, its own session and one descriptor."""
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    argv = [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(os.getpid()), source]
+    argv = [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(os.getpid()), source, tempfile.gettempdir()]
     null = "/dev/null"
     actions = [
         (os.POSIX_SPAWN_DUP2, channel, _CHANNEL),

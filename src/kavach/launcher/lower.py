@@ -198,8 +198,8 @@ def _init_steps(
         )
     steps.append((b"no_new_privileges", 1, ()))
     if "user" not in names and situation.facts.can_map_range:
-        kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID, uapi.CAP_SETPCAP)
-        steps.append((b"keep_capabilities", 1, (kept,)))
+        all_four = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID, uapi.CAP_SETPCAP)
+        steps.append((b"keep_capabilities", 1, (all_four,)))
     elif "user" in names:
         kept = (uapi.CAP_KILL, uapi.CAP_SETGID, uapi.CAP_SETUID) if separate else (uapi.CAP_KILL,)
         steps += [(b"drop_bounding_set", 1, ()), (b"keep_capabilities", 1, (kept,))]

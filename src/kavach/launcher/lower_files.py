@@ -14,6 +14,7 @@ from kavach.linux import landlock_abi as abi
 from kavach.linux import uapi
 
 if TYPE_CHECKING:
+    from kavach.launcher.view import View
     from kavach.model.policy import SandboxPolicy
 
 READ = abi.LANDLOCK_ACCESS_FS_READ_FILE | abi.LANDLOCK_ACCESS_FS_READ_DIR
@@ -55,11 +56,29 @@ def mount_steps(
     has_proc = situation.has_proc and "pid" in situation.namespaces
     attachments = [(index, tree.target.encode()) for index, tree in enumerate(view.trees)]
     if has_proc:
-        steps.append((b"open_proc", 1, (((b"hidepid", b"2"),),)))
+        # A nested sandbox's launcher has to see its own init, which is not dumpable.
+        options = () if policy.nested else ((b"hidepid", b"2"),)
+        steps.append((b"open_proc", 1, (options,)))
         attachments.append((len(trees), b"/proc"))
-    sizes = _sizes(policy)
+    steps += [*_own_root(view), *_own_file_systems(policy, situation)]
+    steps.append((b"attach", 1, (tuple(attachments),)))
+    if view.masked:
+        steps.append((b"mask", 1, (tuple(path.encode() for path in view.masked),)))
+    if not policy.nested:
+        steps.append((b"forbid_user_namespaces", 0, ()))
+        if has_proc:
+            steps.append((b"mask", 1, (tuple(f"/proc/{name}".encode() for name in MASKED_PROC),)))
+            steps.append((b"seal", 1, (b"/proc",)))
+    if policy.filesystem.read_only_rootfs:
+        steps.append((b"seal", 1, (b"/",)))
+    steps.append((b"hold_folder", 1, (WORKSPACE.encode(),)))
+    return steps
+
+
+def _own_root(view: View) -> list[Step]:
+    """Return the steps that make the new root and what is ours in it."""
     owner = f"uid={INNER_ID},gid={INNER_ID}"
-    steps += [
+    return [
         (b"new_root", 1, (f"mode=755,nr_inodes=4096,size=4m,{owner}".encode(),)),
         (
             b"folders",
@@ -96,8 +115,14 @@ def mount_steps(
             (tuple((target.encode(), path.encode()) for target, path in (*view.links, *_DEVICE_LINKS)),),
         ),
     ]
+
+
+def _own_file_systems(policy: SandboxPolicy, situation: Situation) -> list[Step]:
+    """Return the steps that mount the sandbox's own writable places."""
+    sizes = _sizes(policy)
+    owner = f"uid={INNER_ID},gid={INNER_ID}"
     flags = uapi.MS_NOSUID | uapi.MS_NODEV
-    steps += [
+    steps: list[Step] = [
         (b"mount_new", 1, (b"tmpfs", b"/tmp", flags, f"mode=1777,{sizes['tmp']}{owner}".encode())),
         (
             b"mount_new",
@@ -131,17 +156,6 @@ def mount_steps(
                 ),
             )
         )
-    steps.append((b"attach", 1, (tuple(attachments),)))
-    if view.masked:
-        steps.append((b"mask", 1, (tuple(path.encode() for path in view.masked),)))
-    if not policy.nested:
-        steps.append((b"forbid_user_namespaces", 0, ()))
-        if has_proc:
-            steps.append((b"mask", 1, (tuple(f"/proc/{name}".encode() for name in MASKED_PROC),)))
-            steps.append((b"seal", 1, (b"/proc",)))
-    if policy.filesystem.read_only_rootfs:
-        steps.append((b"seal", 1, (b"/",)))
-    steps.append((b"hold_folder", 1, (WORKSPACE.encode(),)))
     return steps
 
 

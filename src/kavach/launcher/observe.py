@@ -1,4 +1,4 @@
-"""What was seen: reads /proc from outside, compares canaries with their controls, and answers each ask with a row.
+"""What was seen, judged: compares canaries with their controls, and answers each ask with a row.
 
 Guarantees: a row says `enforced` only where the kernel, asked from outside, and the canary, tried from inside, both
 said so; nothing counts because it was asked for or because a call returned 0. Does not: decide whether the run may go
@@ -8,34 +8,21 @@ on (kavach.backends.process does). May be called by: kavach.backends.process.
 from __future__ import annotations
 
 import errno
-import functools
-import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kavach.launcher import canary
+from kavach.launcher.evidence import own_filters
 from kavach.linux import landlock_abi as abi
-from kavach.linux import mounts
 from kavach.model.enforcement import Control, ControlState, Enforcement, Hole
 from kavach.policy.strength import asks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kavach.launcher.client import Prepared, Standing
+    from kavach.launcher.evidence import Sight
     from kavach.launcher.groups import Group
     from kavach.launcher.lower import LaunchPlan
     from kavach.model.enforcement import Ask, ControlRow
     from kavach.model.policy import SandboxPolicy
 
-NAMESPACES = (
-    "user",
-    "pid",
-    "mnt",
-    "ipc",
-    "uts",
-    "net",
-    "cgroup",
-)  # the order in which the launcher reports inodes
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP})
 _NO_SOCKET = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT})
 _CONNECTED = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
@@ -48,83 +35,6 @@ ENFORCED, DEGRADED, UNSUPPORTED, FAILED = (
     ControlState.UNSUPPORTED,
     ControlState.FAILED,
 )
-
-
-class Sight(NamedTuple):
-    """What was seen of one sandbox and of one command about to start in it."""
-
-    inodes: Mapping[str, int]
-    host_inodes: Mapping[str, int]
-    status: Mapping[str, str]
-    mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...]
-    interfaces: tuple[str, ...] | None
-    outcomes: Mapping[tuple[str, int], int]
-    outside: Mapping[str, int]
-    lost: frozenset[str]
-
-
-def host_inodes() -> dict[str, int]:
-    """Return the namespaces of this process by inode, which a sandbox's must differ from."""
-    return {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES}
-
-
-@functools.cache
-def own_filters() -> int:
-    """Return how many filters this process is under itself, which every child of it inherits."""
-    return int(read_status(os.getpid()).get("Seccomp_filters", "0"))
-
-
-def look(
-    standing: Standing,
-    prepared: Prepared,
-    outside: tuple[tuple[bytes, int, int], ...],
-    mount_rows: tuple[tuple[bytes, bytes, bytes, bytes], ...],
-    interfaces: tuple[str, ...] | None,
-) -> Sight:
-    """Return what is to be seen of a command child that stands and waits for `go`.
-
-    Raises:
-        OSError: the child is gone.
-    """
-    return Sight(
-        inodes=dict(zip(NAMESPACES, standing.inodes, strict=True)),
-        host_inodes=host_inodes(),
-        status=read_status(prepared.pid),
-        mounts=mount_rows,
-        interfaces=interfaces,
-        outcomes={(name.decode(), phase): code for name, phase, code in prepared.outcomes},
-        outside={name.decode(): code for name, _, code in outside},
-        lost=frozenset(name.decode() for name, _ in (*standing.lost, *prepared.lost)),
-    )
-
-
-def read_status(pid: int) -> dict[str, str]:
-    """Return /proc/PID/status by key (proc(5)).
-
-    Raises:
-        OSError: there is no such process.
-    """
-    with open(f"/proc/{pid}/status", "rb", buffering=0) as handle:
-        text = handle.read(8192).decode("ascii", "replace")
-    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-
-
-def read_mounts(pid: int) -> tuple[tuple[bytes, bytes, bytes, bytes], ...]:
-    """Return the mounts of a process, read from outside."""
-    with open(f"/proc/{pid}/mountinfo", "rb", buffering=0) as handle:
-        parts = []
-        while part := handle.read(65536):
-            parts.append(part)
-    return tuple(mounts.read_mountinfo(b"".join(parts)))
-
-
-def read_interfaces(pid: int) -> tuple[str, ...] | None:
-    """Return the names of the network devices that a process has, None where they cannot be read."""
-    try:
-        with open(f"/proc/{pid}/net/dev", encoding="ascii", errors="replace") as handle:
-            return tuple(line.split(":")[0].strip() for line in handle.readlines()[2:])
-    except OSError:
-        return None
 
 
 def judge(
@@ -201,6 +111,13 @@ class _View:
         """Return what the canaries `name:0`, `name:1`, ... answered."""
         return frozenset(code for (one, _), code in self._sight.outcomes.items() if one.startswith(f"{name}:"))
 
+    def _silent(self, *kinds: str) -> list[str]:
+        """Return the canaries of these kinds that the plan has and that nobody answered: no evidence, no control."""
+        planned = ((str(name, "ascii"), int(phase)) for phase, name, *_ in self._plan.canaries)  # type: ignore[call-overload]  # plain rows
+        return [
+            name for name, phase in planned if name.split(":")[0] in kinds and (name, phase) not in self._sight.outcomes
+        ]
+
     def _namespace(self, name: str) -> Answer:
         own, host = self._sight.inodes[name], self._sight.host_inodes[name]
         if name in self._plan.namespaces and own != host:
@@ -269,18 +186,23 @@ class _View:
         for name, (inside, outside) in tried.items():
             if inside != errno.EPERM:
                 return FAILED, "", "", f"canary {name}: {_name(inside)} inside, {_name(outside)} outside"
+        if self._silent("user_namespace") or self._outcome("user_namespace") not in {None, errno.EPERM}:
+            return FAILED, "", "", f"canary user_namespace: {_name(self._outcome('user_namespace'))}"
         # What an outer filter refuses already says nothing about ours: a container's refuses add_key.
         telling = [name for name, (_, outside) in tried.items() if outside not in {None, errno.EPERM}]
-        if not telling:
+        if not telling and count is None:
             return FAILED, "", "", "canaries ptrace and add_key: EPERM outside too, so nothing shows our filter"
+        told = ", ".join(f"{name}: {_name(tried[name][1])} outside" for name in telling)
         return (
             ENFORCED,
             "allow_list" if self._allow_list else "deny_list",
-            "Seccomp 2; " + ", ".join(f"{name}: EPERM inside, {_name(tried[name][1])} outside" for name in telling),
+            f"Seccomp 2, {count} filters; ptrace, add_key: EPERM inside; {told or f'{own_filters()} filters outside'}",
             "",
         )
 
     def filesystem(self) -> Answer:
+        if silent := self._silent("denied", "allowed", "device"):
+            return FAILED, "", "", f"nothing answered the canary {silent[0]}"
         denied, allowed = self._outcomes("denied"), self._outcomes("allowed")
         if not denied <= _REFUSED:
             return FAILED, "", "", f"opening a denied path answered {_names(denied - _REFUSED)}"
@@ -357,6 +279,8 @@ class _View:
     def tcp_ports(self) -> Answer:
         if not self._plan.landlock[1]:
             return UNSUPPORTED, "", "", "Landlock below ABI 4 (6.7) has no TCP rules"
+        if silent := self._silent("connect", "bind"):
+            return FAILED, "", "", f"nothing answered the canary {silent[0]}"
         for name in ("connect", "bind"):
             after = self._outcome(name, canary.AFTER_LANDLOCK)
             if after is not None and (

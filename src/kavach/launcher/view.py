@@ -105,23 +105,32 @@ class HostFiles:
         return sorted(os.listdir(path))
 
     def sockets(self, path: str) -> list[str]:
-        """Return the socket files below a folder that this process may look into; links are not followed.
+        """Return the socket files below a folder, and the folders that cannot be searched; links are not followed.
 
         Raises:
-            ConfigError: the folder holds more entries than are looked at.
+            ConfigError: the folder holds more entries than are looked at, or cannot be looked into itself.
         """
         found, pending, seen = [], [path], 0
         while pending:
+            folder = pending.pop()
             try:
-                with os.scandir(pending.pop()) as entries:
+                with os.scandir(folder) as entries:
                     for entry in entries:
                         seen += 1
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
                         elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
                             found += [entry.path] if _is_socket(entry) else []
+            except PermissionError:
+                if folder == path:
+                    raise ConfigError(
+                        f"{path!r} cannot be searched for sockets; expected a folder that you may list",
+                        key="$.filesystem",
+                    ) from None
+                # SECURITY: who may not list a folder may own it and change its mode, or enter it and know a name.
+                found.append(folder)
             except OSError:
-                continue  # what the caller cannot look into, a command with the caller's rights cannot either
+                continue  # a file, or gone
             if seen > _MAXIMUM_ENTRIES:
                 raise ConfigError(
                     f"{path!r} holds more than {_MAXIMUM_ENTRIES} entries, too many to be searched for sockets;"

@@ -140,6 +140,7 @@ class Watch:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        # SECURITY: whatever ends this thread closes the listener, and the kernel then refuses what would be asked.
         try:
             while True:
                 events = dict(poll.poll())

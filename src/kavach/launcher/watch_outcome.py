@@ -47,6 +47,7 @@ class Rules(NamedTuple):
         deny: the policy's denied paths.
         ports: the TCP ports it may connect to, None for all.
         network: the policy's network mode.
+        automounts: where on the host a look would mount something.
     """
 
     has_view: bool
@@ -56,6 +57,7 @@ class Rules(NamedTuple):
     deny: tuple[str, ...]
     ports: tuple[int, ...] | None
     network: str
+    automounts: tuple[str, ...]
 
 
 def rules_of(policy: SandboxPolicy, plan: LaunchPlan) -> Rules:
@@ -75,7 +77,20 @@ def rules_of(policy: SandboxPolicy, plan: LaunchPlan) -> Rules:
         deny=tuple(rule.path for rule in policy.filesystem.deny),
         ports=policy.landlock.tcp_connect_ports,
         network=policy.network.mode,
+        automounts=_automounts(),
     )
+
+
+def _automounts() -> tuple[str, ...]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        rows = [line.split(" ") for line in table]
+    return tuple(row[4] for row in rows if "-" in row and row[row.index("-") + 1] == "autofs")
+
+
+def _on_host(rules: Rules, path: str) -> bool:
+    """Return whether a path exists on the host, without asking where the question would mount something."""
+    # SECURITY: the path is untrusted code's choice, and /net/NAME would make this host call NAME.
+    return not any(is_at_or_below(path, one) for one in rules.automounts) and os.path.lexists(path)
 
 
 def path_attempt(rules: Rules, thread: int, ids: Ids, call: str, use: PathUse, *, creates: bool) -> Attempt | None:
@@ -107,7 +122,7 @@ def path_attempt(rules: Rules, thread: int, ids: Ids, call: str, use: PathUse, *
 
 def program_attempt(rules: Rules, program: str) -> Attempt | None:
     """Return what stood in the way of a program that the kernel did not find, None for nothing of the wall's."""
-    if not rules.has_view or not program.startswith("/") or not os.path.exists(program):
+    if not rules.has_view or not program.startswith("/") or not _on_host(rules, program):
         return None
     path = os.path.normpath(program)
     return Attempt(Access.EXECUTE, Cause.NOT_SHOWN, "execve", path, place=path)
@@ -119,7 +134,7 @@ def _missing(
     """Judge a path that does not exist inside."""
     makes = use.access is Access.CREATE or (use.access is Access.WRITE and creates)
     wanted = place.wanted
-    if rules.has_view and os.path.lexists(wanted):
+    if rules.has_view and _on_host(rules, wanted):
         return _not_shown(ids, call, use.access, path, wanted)
     folder = os.path.dirname(wanted)
     if not makes:
@@ -127,7 +142,7 @@ def _missing(
     if place.is_last:
         cause = _folder_cause(rules, ids, place, Access.CREATE)
         return None if cause is None else Attempt(Access.CREATE, cause, call, path, place=_grantable(folder))
-    if rules.has_view and os.path.isdir(folder):
+    if rules.has_view and _on_host(rules, folder) and os.path.isdir(folder):
         is_open = _open(ids, folder, WRITE)
         return Attempt(Access.CREATE, Cause.NOT_SHOWN, call, path, place=folder, open_to_command=is_open)
     return None

@@ -28,7 +28,11 @@ _CREDENTIALS = struct.Struct("=iII")  # linux/socket.h: struct ucred
 
 
 def encode(value: object) -> bytes:
-    """Return the bytes of None, an int of 64 bits, bytes, or a tuple of these."""
+    """Return the bytes of None, an int of 64 bits, bytes, or a tuple of these.
+
+    Raises:
+        ValueError: anything else.
+    """
     parts: list[bytes] = []
     _encode(value, parts)
     return b"".join(parts)
@@ -39,6 +43,8 @@ def _encode(value: object, parts: list[bytes]) -> None:
         parts.append(b"B" + _LENGTH.pack(len(value)))
         parts.append(value)
     elif isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            raise ValueError("a message cannot hold a number of more than 64 bits")
         parts.append(b"I" + _NUMBER.pack(value))
     elif isinstance(value, tuple):
         parts.append(b"T" + _LENGTH.pack(len(value)))

@@ -24,26 +24,44 @@ if TYPE_CHECKING:
 
 NAMESPACES = (b"user", b"pid", b"mnt", b"ipc", b"uts", b"net", b"cgroup")
 IF_POSSIBLE = 2  # kavach.launcher.view, which the jail does not import
+_CGROUPS = b"/sys/fs/cgroup"
+_EXIT_MS = 200  # how long after the end of its channel the host may take to end
 _LINGER_S = 1.0  # how long the removal of cgroups is retried after the last process was killed
 
 
-def main(channel_fd: int, host_pid: int) -> None:
-    """Serve the host at the other end of `channel_fd` until it has gone; never returns."""
+def main(channel_fd: int, host_pid: int, temporary: bytes) -> None:
+    """Serve the host at the other end of `channel_fd` until it has gone; never returns.
+
+    Args:
+        channel_fd: one end of the channel.
+        host_pid: the host, whose child this process is.
+        temporary: the folder in which the host makes working folders.
+    """
     gc.disable()  # a collection would write to every page that the children share
     host = namespaces.open_pidfd(host_pid)
     if os.getppid() != host_pid:
         os._exit(0)  # the host ended before it could be watched
+    prefix = _owner_prefix(host_pid)
     confine.close_all_but((0, 1, 2, channel_fd, host))
     os.chdir("/")
     confine.reset_signals()
     namespaces.adopt_orphans()
-    _Launcher(_socket.socket(fileno=channel_fd), host).serve()
+    _Launcher(_socket.socket(fileno=channel_fd), host, prefix, temporary).serve()
+
+
+def _owner_prefix(host_pid: int) -> bytes:
+    """Return how the names of the host's cgroups and folders begin (kavach.launcher.limits)."""
+    with open(f"/proc/{host_pid}/stat", "rb") as handle:
+        start = handle.read().rpartition(b")")[2].split()[19]  # proc(5): field 22, counted from the third
+    return b"kavach-%d-%s-%d-" % (host_pid, start, os.stat("/proc/self/ns/pid").st_ino)
 
 
 class _Launcher:
-    def __init__(self, channel: _socket.socket, host: int) -> None:
+    def __init__(self, channel: _socket.socket, host: int, prefix: bytes, temporary: bytes) -> None:
         self._channel = channel
         self._host = host
+        self._prefix = prefix
+        self._temporary = temporary
         self._poll = select.epoll()
         self._poll.register(channel.fileno(), select.EPOLLIN)
         self._poll.register(host, select.EPOLLIN)
@@ -163,7 +181,19 @@ class _Launcher:
                 _remove(folder)
             for folder in scratch:
                 trees.remove_tree(folder)
+        if _has_ended(self._host):
+            self._sweep()
         os._exit(0)
+
+    def _sweep(self) -> None:
+        """Remove what the host had made for a sandbox that it did not live to ask for."""
+        for base, names, _ in os.walk(_CGROUPS):
+            for name in [one for one in names if one.startswith(self._prefix)]:
+                names.remove(name)
+                _remove(base + b"/" + name)
+        for name in os.listdir(self._temporary):
+            if name.startswith(self._prefix):
+                trees.remove_tree(self._temporary + b"/" + name)
 
 
 def _open_trees(opened: list[int], sources: tuple[tuple[bytes, int, int], ...], maps: tuple[bytes, bytes, int]) -> None:
@@ -227,6 +257,13 @@ def _become_init(
             init.run(channel, opened, plan)
     finally:
         os._exit(1)
+
+
+def _has_ended(host: int) -> bool:
+    """Return whether the host has ended: its channel is closed a moment before."""
+    poll = select.poll()
+    poll.register(host, select.POLLIN)
+    return bool(poll.poll(_EXIT_MS))
 
 
 def _refuse(channel: _socket.socket, stage: bytes, error: OSError) -> None:

@@ -6,7 +6,7 @@ does) or check them (the observer does). May be called by: init and the command 
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed knows only its wrapper
 import errno
 import os
 import resource
@@ -54,9 +54,12 @@ def lock_securebits() -> None:
     """Make uid 0 an ordinary uid for capabilities, for good; needs CAP_SETPCAP."""
     bits = (
         uapi.SECBIT_NOROOT
+        | uapi.SECBIT_NOROOT_LOCKED
         | uapi.SECBIT_NO_SETUID_FIXUP
+        | uapi.SECBIT_NO_SETUID_FIXUP_LOCKED
         | uapi.SECBIT_KEEP_CAPS_LOCKED
         | uapi.SECBIT_NO_CAP_AMBIENT_RAISE
+        | uapi.SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED
     )
     libc.syscall(uapi.SYS_PRCTL, uapi.PR_SET_SECUREBITS, bits, 0, 0, 0)
 

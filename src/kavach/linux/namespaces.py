@@ -6,7 +6,7 @@ launcher, init and the command child only (a raw clone in a process with threads
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed knows only its wrapper
 import _socket
 import fcntl
 import os
@@ -82,7 +82,7 @@ def _write(folder: int, name: str, content: bytes) -> None:
 
 def set_hostname(name: bytes) -> None:
     """Set the UTS namespace's host name (at most 64 bytes, linux/utsname.h)."""
-    _socket.sethostname(name)  # type: ignore[arg-type]
+    _socket.sethostname(name)  # type: ignore[arg-type]  # it takes bytes too
 
 
 def set_domainname(name: bytes) -> None:

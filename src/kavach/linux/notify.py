@@ -19,9 +19,9 @@ from kavach.linux import libc
 from kavach.linux.seccomp import SECCOMP_NUMBER
 
 SECCOMP_GET_NOTIF_SIZES = 3  # linux/seccomp.h, 5.0
-SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100  # linux/seccomp.h, 5.0: SECCOMP_IOWR(0, struct seccomp_notif), 80 bytes
-SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101  # linux/seccomp.h, 5.0: SECCOMP_IOWR(1, struct seccomp_notif_resp), 24 bytes
-SECCOMP_IOCTL_NOTIF_ID_VALID = 0x40082102  # linux/seccomp.h, 5.0; the direction bits were put right in 5.17
+SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100  # linux/seccomp.h, 5.0; struct seccomp_notif, 80 bytes
+SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101  # linux/seccomp.h, 5.0; struct seccomp_notif_resp, 24 bytes
+SECCOMP_IOCTL_NOTIF_ID_VALID = 0x40082102  # linux/seccomp.h, 5.0; has had this number since 5.9
 SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1 << 0  # linux/seccomp.h, 5.5
 
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif with struct seccomp_data: 80 bytes

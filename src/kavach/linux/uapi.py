@@ -79,11 +79,14 @@ PR_CAP_AMBIENT = 47  # linux/prctl.h; 4.3
 PR_CAP_AMBIENT_CLEAR_ALL = 4  # linux/prctl.h; 4.3
 PR_SET_NAME = 15  # linux/prctl.h; 2.6.9
 
-# linux/securebits.h; 2.6.26 (NO_CAP_AMBIENT_RAISE 4.3): each bit together with the bit that locks it.
-SECBIT_NOROOT = 0x1 | 0x2  # linux/securebits.h; 2.2
-SECBIT_NO_SETUID_FIXUP = 0x4 | 0x8  # linux/securebits.h; 2.2
+# Each bit beside the one that locks it.
+SECBIT_NOROOT = 0x1  # linux/securebits.h; 2.6.26
+SECBIT_NOROOT_LOCKED = 0x2  # linux/securebits.h; 2.6.26
+SECBIT_NO_SETUID_FIXUP = 0x4  # linux/securebits.h; 2.6.26
+SECBIT_NO_SETUID_FIXUP_LOCKED = 0x8  # linux/securebits.h; 2.6.26
 SECBIT_KEEP_CAPS_LOCKED = 0x20  # linux/securebits.h; 2.6.26
-SECBIT_NO_CAP_AMBIENT_RAISE = 0x40 | 0x80  # linux/securebits.h; 4.3
+SECBIT_NO_CAP_AMBIENT_RAISE = 0x40  # linux/securebits.h; 4.3
+SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED = 0x80  # linux/securebits.h; 4.3
 
 CAP_KILL = 5  # linux/capability.h; 2.2
 CAP_SETGID = 6  # linux/capability.h; 2.2

@@ -252,7 +252,7 @@ def _parse(text: str, whole: str) -> tuple[str, str, Any, str]:
     return key, operator, value, rest[2:]
 
 
-def _apply(policy: SandboxPolicy, key: str, operator: str, value: Any, whole: str) -> SandboxPolicy:  # noqa: ANN401
+def _apply(policy: SandboxPolicy, key: str, operator: str, value: Any, whole: str) -> SandboxPolicy:  # noqa: ANN401 - a value of any field
     group, _, leaf = key.rpartition(".")
     holder: Any = getattr(policy, group) if group in GROUPS else policy
     known = holder.__struct_fields__ if group in GROUPS or not group else ()

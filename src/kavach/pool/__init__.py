@@ -251,6 +251,6 @@ async def _until(is_so: Callable[[], bool], timeout_s: float | None) -> bool:
     """Look every few milliseconds: nothing else of a pool's start and end concerns the event loop."""
     milliseconds(timeout_s)
     with anyio.move_on_after(timeout_s):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - what changes, changes in threads
             await anyio.sleep(_LOOK_S)
     return is_so()
