@@ -57,14 +57,21 @@ def test_odd_paths_are_refused_by_name(sandbox: Sandbox, path: str) -> None:
         sandbox.files.read(path)
 
 
-def test_planted_link_is_never_followed(sandbox: Sandbox) -> None:
+def test_planted_link_is_not_read_through(sandbox: Sandbox) -> None:
     # Positive control: the command itself reads through its link.
-    assert sandbox.shell("ln -s /etc/passwd last; ln -s /etc folder; cat last").ok
-    for path in ("/workspace/last", "/workspace/folder/passwd"):
+    assert sandbox.shell("ln -s /etc/passwd last; cat last").ok
+    with pytest.raises(KavachError):
+        sandbox.files.read("/workspace/last")
+
+
+def test_link_planted_in_the_middle_reaches_no_more_than_a_command_can(sandbox: Sandbox) -> None:
+    assert sandbox.shell("ln -s /etc etc; ln -s /proc/1/root root").ok
+    assert sandbox.files.read("/workspace/etc/passwd") == sandbox.exec(["cat", "/etc/passwd"]).stdout_bytes
+    for path in ("/workspace/etc/shadow", "/workspace/root/etc/shadow"):
         with pytest.raises(KavachError):
             sandbox.files.read(path)
     with pytest.raises(KavachError):
-        sandbox.files.write("/workspace/folder/new", b"x")
+        sandbox.files.write("/workspace/etc/planted", b"x")
 
 
 def test_written_file_replaces_a_planted_link_and_spares_its_target(sandbox: Sandbox) -> None:

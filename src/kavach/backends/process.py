@@ -26,6 +26,7 @@ from kavach.launcher.watch import Watches
 from kavach.linux import trees
 from kavach.model.enforcement import Control
 from kavach.model.result import Usage
+from kavach.model.secret import File
 from kavach.policy.require import require_standing
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ class ProcessWall:
                 sight,
                 allow_list=is_allow_list(self._policy.seccomp),
                 bypass=self._config.workdir is not None,
+                secret_files=_secret_files(self._config),
             )
             require_standing(enforcement, self._policy)
             self._judged = (key, enforcement)
@@ -418,6 +420,13 @@ def _kill_below(standing: client.Standing) -> None:
     for pid in descendants(standing.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _secret_files(config: SandboxConfig) -> tuple[str, ...] | None:
+    """Return where secrets become files inside, None where there is no secret."""
+    if not config.secrets:
+        return None
+    return tuple(ref.inject_via.path for ref in config.secrets if isinstance(ref.inject_via, File))
 
 
 _STATUS_KEYS = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")

@@ -67,6 +67,7 @@ class Builder:
             LaunchError: a step failed.
             ConfigError: a path of the policy does not exist.
         """
+        self._require_workdir()
         client.shared()  # ORDER: before the first cgroup or folder, which it removes should this process be killed
         group = self._make_group()
         try:
@@ -78,6 +79,11 @@ class Builder:
                 trees.remove_tree(self._scratch.encode())
             raise
         return Built(standing, plan, group, self._scratch)
+
+    def _require_workdir(self) -> None:
+        folder = self._config.workdir
+        if folder is not None and not os.path.isdir(folder):
+            raise ConfigError(f"$.workdir: expected a folder that this user can reach, got {folder!r}", key="$.workdir")
 
     def _make_group(self) -> Group:
         asked = self._policy.limits
@@ -112,7 +118,7 @@ class Builder:
                 elif error.step == "open_proc" and has_proc and may_lack(self._policy, "mount_view"):
                     has_proc = False
                 elif (
-                    error.step in negotiate.MOUNT_STEPS
+                    negotiate.is_mounting_refused(error)
                     and "mnt" in names
                     and may_lack(self._policy, "mount_view")
                     and facts.landlock[0]

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, cast
 
-from kavach.errors import BackendError
+from kavach.errors import BackendError, LaunchError
 from kavach.launcher import watchdog
 from kavach.launcher.execution import Execution
 from kavach.launcher.supervise import Counters, Supervision, judge_ending
@@ -36,6 +36,11 @@ SecretRow = tuple[str, str | int, int, int]
 MAXIMUM_FILE_BYTES = 256 << 20  # protects the host's memory: a sparse file of any size costs the sandbox nothing
 _SIGKILL = 9  # asm-generic/signal.h
 _NOT_RUNNABLE, _NOT_FOUND = 126, 127  # POSIX, Shell Command Language 2.8.2
+_BEFORE_EXECVE = {
+    "cwd": "the working folder",
+    "secrets": "a secret's place",
+    "descriptors": "a descriptor's number",
+}
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -174,7 +179,11 @@ class ProcessRun:
         return course.at_process_limit(full=full and rose, now_s=now_s)
 
     def result(self) -> RawResult:
-        """Return how it ended; closes everything. The same object every time."""
+        """Return how it ended; closes everything. The same object every time.
+
+        Raises:
+            LaunchError: the command did not come to its start; nothing untrusted ran.
+        """
         if self._result is None:
             duration_ms = (time.monotonic() - self._started_s) * 1000
             after, usage = self._leaf.events(), self._leaf.usage()
@@ -184,6 +193,8 @@ class ProcessRun:
             if self._on_end is not None:
                 self._on_end()
             self._result = self._conclude(after, usage_of(self.execution.course, usage), duration_ms)
+        if self.execution.course.not_started is not None:
+            _require_started(*self.execution.course.not_started)
         return self._result
 
     def _conclude(self, after: Events, usage: Usage, duration_ms: float) -> RawResult:
@@ -232,6 +243,19 @@ def usage_of(course: Supervision, counted: object) -> Usage:
         io_read_bytes=getattr(counted, "io_read_bytes", None),
         io_write_bytes=getattr(counted, "io_write_bytes", None),
     )
+
+
+def _require_started(stage: str, code: int) -> None:
+    """Return where execve itself, or a file operation, was refused: that is a result.
+
+    Raises:
+        LaunchError: something before it was; nothing untrusted ran.
+    """
+    if stage in _BEFORE_EXECVE:
+        words = {"cwd": "the working folder", "secrets": "a secret's place", "descriptors": "a descriptor's number"}[
+            stage
+        ]
+        raise LaunchError(f"{words} cannot be had inside: {os.strerror(code)}; nothing was run", step=stage, errno=code)
 
 
 def _not_started(stage: str, code: int) -> tuple[EndReason, int, bytes]:

@@ -142,16 +142,27 @@ def mount_new(wall: Wall, kind: bytes, target: bytes, flags: int, options: bytes
 
 
 def mask(wall: Wall, targets: tuple[bytes, ...]) -> None:
-    """Cover each existing target with an empty, read-only, unreadable folder or file."""
+    """Cover each target with an empty, read-only, unreadable folder or file; make it first where a command could."""
     for target in targets:
         try:
             found = os.stat(target)
         except FileNotFoundError:
-            continue
+            # On a read-only view nobody inside can make it; on a file system of ours it is made now and covered.
+            if os.stat(_nearest(target)).st_dev not in wall.devices:
+                continue
+            _ensure(wall, target, folder=True)
+            found = os.stat(target)
         # SECURITY: move_mount would cover the link and leave what it leads to readable by its other name.
         real = os.path.realpath(target)
         empty = b"/.kavach/folder" if stat.S_ISDIR(found.st_mode) else b"/.kavach/file"
         mounts.attach(mounts.open_tree(empty, _READ_ONLY), real)
+
+
+def _nearest(path: bytes) -> bytes:
+    """Return the longest part of the path that exists."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def seal(wall: Wall, target: bytes) -> None:

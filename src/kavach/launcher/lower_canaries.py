@@ -27,7 +27,7 @@ def canaries_for(
         rows += [(when, b"signal", b"signal", 1) for when in (before, after)]
     if rights[2] & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
         rows += [(when, b"abstract", b"abstract", WITNESS) for when in (before, after)]
-    # Without a mount view root's child cannot reach the command's folder, or could make the device, before its ids change.
+    # Without a mount view root's child cannot reach the command's folder before its ids change, or could make the device.
     if rights[0] and ("mnt" in names or not situation.facts.can_map_range):
         place = b"/tmp" if "mnt" in names else (situation.scratch or "/").encode()
         rows += [(when, b"device", b"device", place + b"/.kavach-canary") for when in (before, after)]

@@ -48,8 +48,9 @@ _CONTROL_OF_STEP = {
     "cgroup": "limits",
     "processor": "limits",
 }
-#: Steps whose refusal means that the host has no mount view to give, so that one without may be tried.
-MOUNT_STEPS = frozenset(step for step, control in _CONTROL_OF_STEP.items() if control == "mount_view")
+#: Steps that fail in this way where an outer wall (a filter, AppArmor) refuses every mount, and only there.
+_MOUNT_STEPS = frozenset({"private_mounts", "open_trees", "open_proc", "new_root"})
+_MOUNTING_REFUSED = frozenset({errno.EPERM, errno.ENOSYS})
 _NOT_PERMITTED = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS, errno.EOPNOTSUPP}
 )
@@ -107,6 +108,11 @@ def _is_replaceable(policy: SandboxPolicy, name: str) -> bool:
     return name == "cgroup" or (name == "net" and policy.seccomp.profiles is not None)
 
 
+def is_mounting_refused(error: StepError) -> bool:
+    """Return whether this host lets the caller mount nothing, so that a wall without a mount view may be tried."""
+    return error.step in _MOUNT_STEPS and error.errno in _MOUNTING_REFUSED
+
+
 def refusal(error: StepError, plan: LaunchPlan) -> UnsupportedError | LaunchError:
     """Return what to raise for a step that the kernel refused."""
     said = os.strerror(error.errno)
@@ -126,7 +132,16 @@ def refusal(error: StepError, plan: LaunchPlan) -> UnsupportedError | LaunchErro
             found=said,
             hint="use a workdir on ext4, xfs, btrfs or tmpfs, or leave workdir out and use sb.files",
         )
+    if error.step == "open_trees" and error.errno == errno.ELOOP:
+        return LaunchError(
+            "a writable folder (workdir, write rule or data_dir) is or lies below a symbolic link; nothing was run",
+            step=error.step,
+            errno=error.errno,
+            hint="name the real path: a link may have been planted by an earlier command",
+        )
     control = _CONTROL_OF_STEP.get(error.step)
+    if control == "mount_view" and not is_mounting_refused(error) and error.step != "seal":
+        control = None  # a path of the caller's, not the host
     if control is not None and error.errno in _NOT_PERMITTED:
         return UnsupportedError(
             f"this host refused step {error.step!r} ({said}), so {control} cannot be had; nothing was run",

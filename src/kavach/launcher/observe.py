@@ -46,6 +46,7 @@ def judge(
     *,
     allow_list: bool,
     bypass: bool,
+    secret_files: tuple[str, ...] | None = None,
 ) -> Enforcement:
     """Return one row a control, and the holes that canaries found.
 
@@ -57,10 +58,13 @@ def judge(
         sight: what was seen.
         allow_list: whether the filter's default is to refuse.
         bypass: whether a host folder is bound writable, past the gate.
+        secret_files: where secrets become files inside, None where no secret is injected.
     """
-    view = _View(policy, plan, group, driver, sight, allow_list=allow_list, bypass=bypass)
+    view = _View(
+        policy, plan, group, driver, sight, allow_list=allow_list, bypass=bypass, secret_files=secret_files or ()
+    )
     rows: list[ControlRow] = []
-    for ask in asks(policy):
+    for ask in asks(policy, also=() if secret_files is None else (Control.SECRETS,)):
         state, detail, evidence, reason = view.answer(ask)
         rows.append(ask.row(state, detail=detail, evidence=evidence, reason=reason))
     return Enforcement.of("process", rows, holes=view.holes())
@@ -79,6 +83,7 @@ class _View:
         *,
         allow_list: bool,
         bypass: bool,
+        secret_files: tuple[str, ...],
     ) -> None:
         self._policy = policy
         self._plan = plan
@@ -87,6 +92,7 @@ class _View:
         self._sight = sight
         self._allow_list = allow_list
         self._bypass = bypass
+        self._secret_files = secret_files
 
     def answer(self, ask: Ask) -> Answer:
         method = _METHODS.get(ask.control)
@@ -344,6 +350,16 @@ class _View:
         if closed:
             return UNSUPPORTED, "", "", f"its permissions keep the command's user from it: {', '.join(closed)}"
         return ENFORCED, "", f"bound: {', '.join(self._policy.devices)}", ""
+
+    def secrets(self) -> Answer:
+        for path in self._secret_files:
+            above = [row for row in self._sight.mounts if f"{path}/".startswith(f"{row[0].decode().rstrip('/')}/")]
+            deepest = max(above, key=lambda row: len(row[0]), default=None)
+            if "mnt" not in self._plan.namespaces or deepest is None or deepest[2:] != (b"tmpfs", b"kavach"):
+                kind = "the host's files" if deepest is None else deepest[2].decode("ascii", "replace")
+                return UNSUPPORTED, "", "", f"{path} would not lie in memory of the sandbox's own, but on {kind}"
+        files = f"; files in memory: {', '.join(self._secret_files)}" if self._secret_files else ""
+        return ENFORCED, "", f"each value in a sealed memfd that only the command's child receives{files}", ""
 
     def nested(self) -> Answer:
         return ENFORCED, "", "user namespaces permitted by the filter", ""

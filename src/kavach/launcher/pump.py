@@ -6,9 +6,12 @@ Does not: interpret anything. May be called by: kavach.sandbox, kavach.backends 
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from typing import TYPE_CHECKING
+
+from kavach.errors import KavachError
 
 if TYPE_CHECKING:
     from kavach.backends.base import Running
@@ -20,11 +23,11 @@ def drive(run: Running) -> RawResult:
     try:
         while not run.is_finished:
             step(run)
-        return run.result()
     except BaseException:
         run.cancel(time.monotonic())
         settle(run)
         raise
+    return run.result()
 
 
 def step(run: Running) -> None:
@@ -44,4 +47,5 @@ def settle(run: Running) -> None:
     """Wait until a command that is being ended has ended, and close what belongs to it."""
     while not run.is_finished:
         step(run)
-    run.result()
+    with contextlib.suppress(KavachError):
+        run.result()

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from kavach.errors import ConfigError, UnsupportedError
+from kavach.errors import ConfigError, PolicyError, UnsupportedError
 from kavach.linux import uapi
 
 if TYPE_CHECKING:
@@ -190,6 +190,8 @@ def plan_view(
     # SECURITY: neither a read-only mount nor Landlock keeps a command from connecting to a socket file of the host.
     bound = [tree for tree in trees if tree.owned == 1 or tree in named]
     sockets = [tree.target + path[len(tree.source) :] for tree in bound for path in host.sockets(tree.source)]
+    for rule in filesystem.deny:
+        _require_coverable(rule.path, trees, host)
     masked = (*(rule.path for rule in filesystem.deny), *sockets)
     return View(
         tuple(trees),
@@ -199,6 +201,24 @@ def plan_view(
         tuple(writable),
         tuple(f"{one}/bin" for one in python),
     )
+
+
+def _require_coverable(path: str, trees: list[Tree], host: HostFiles) -> None:
+    """Refuse a deny rule for what does not exist in a writable folder of the host: the command could make it.
+
+    Raises:
+        PolicyError: nothing can be put over it without leaving a mount point in the host's folder.
+    """
+    over = [tree for tree in trees if path == tree.target or path.startswith(f"{tree.target.rstrip('/')}/")]
+    if not over:
+        return
+    deepest = max(over, key=lambda tree: len(tree.target))
+    writable = not deepest.attributes & uapi.MOUNT_ATTR_RDONLY
+    if writable and not host.exists(deepest.source + path[len(deepest.target.rstrip("/")) :]):
+        raise PolicyError(
+            f"deny rule {path!r}: it does not exist below the writable folder {deepest.source!r}, so it cannot be held",
+            hint="make it first, or do not make the folder writable",
+        )
 
 
 def _device(node: str, host: HostFiles) -> Tree:

@@ -12,6 +12,7 @@ import struct
 
 from kavach.linux import libc, uapi
 
+_HOW = struct.Struct("=3Q")  # linux/openat2.h: struct open_how; 5.6
 _ATTR = struct.Struct("=4Q")  # linux/mount.h: struct mount_attr, version 0; 5.12
 
 
@@ -19,16 +20,24 @@ def open_tree(source: bytes, attributes: int, *, userns_fd: int = -1) -> int:
     """Return a descriptor of a detached, recursive copy of the mounts at `source`, already marked.
 
     Args:
-        source: path on the side of the caller's mount namespace; symlinks are followed.
+        source: path on the side of the caller's mount namespace. Symlinks are followed, but where the copy takes
+            writes: a link planted by one sandbox must not become the writable folder of the next.
         attributes: MOUNT_ATTR_* bits set on every mount of the copy.
         userns_fd: user namespace whose map the copy's owners are seen through (idmapped mount), -1 for none.
 
     Raises:
-        OSError: ENOENT and the like for the path, EPERM without CAP_SYS_ADMIN, EINVAL where the file system
-            cannot be idmapped. Nothing stays attached.
+        OSError: ENOENT and the like for the path, ELOOP for a link on the way to a writable folder, EPERM without
+            CAP_SYS_ADMIN, EINVAL where the file system cannot be idmapped. Nothing stays attached.
     """
     flags = uapi.OPEN_TREE_CLONE | uapi.OPEN_TREE_CLOEXEC | uapi.AT_RECURSIVE
-    tree = libc.syscall(uapi.SYS_OPEN_TREE, uapi.AT_FDCWD, source, flags)
+    if attributes & uapi.MOUNT_ATTR_RDONLY or not attributes & uapi.MOUNT_ATTR_NODEV:
+        tree = libc.syscall(uapi.SYS_OPEN_TREE, uapi.AT_FDCWD, source, flags)
+    else:
+        folder = _open_without_links(source)
+        try:
+            tree = libc.syscall(uapi.SYS_OPEN_TREE, folder, b"", flags | uapi.AT_EMPTY_PATH)
+        finally:
+            os.close(folder)
     try:
         set_attributes(tree, attributes, recursive=True)
         if userns_fd >= 0:
@@ -37,6 +46,11 @@ def open_tree(source: bytes, attributes: int, *, userns_fd: int = -1) -> int:
         os.close(tree)
         raise
     return tree
+
+
+def _open_without_links(path: bytes) -> int:
+    how = libc.buffer(_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, uapi.RESOLVE_NO_SYMLINKS))
+    return libc.syscall(uapi.SYS_OPENAT2, uapi.AT_FDCWD, path, how, _HOW.size)
 
 
 def set_attributes(tree: int, attributes: int, *, recursive: bool) -> None:

@@ -138,6 +138,11 @@ CONSTANTS: dict[str, int] = {
     "S_IFSOCK": 0o140000,
     "S_IFREG": 0o100000,
     "S_IFIFO": 0o10000,
+    "S_ISUID": 0o4000,
+    "S_ISGID": 0o2000,
+    # asm-generic/fcntl.h; one number on x86-64 and aarch64
+    "O_CREAT": 0o100,
+    "__O_TMPFILE": 0o20000000,
     # linux/personality.h, linux/keyctl.h
     "PER_LINUX": 0,
     "PER_QUERY": 0xFFFFFFFF,
