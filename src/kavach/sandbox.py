@@ -21,7 +21,7 @@ import msgspec
 
 from kavach.backends import create_backend, resolve_best
 from kavach.credentials import CredentialProxy, deliver
-from kavach.errors import ConfigError, LifecycleError, UnsupportedError
+from kavach.errors import BackendUnavailable, ConfigError, LifecycleError, UnsupportedError
 from kavach.files import SandboxFiles
 from kavach.gate.release import release
 from kavach.launcher.pump import drive
@@ -78,7 +78,7 @@ class Sandbox:
             self._config = msgspec.structs.replace(self._config, backend=resolve_best(self._policy)[0])
         self._id = f"sb-{os.urandom(6).hex()}"
         self._wall: Wall = create_backend(self._config, self._policy, self._id)
-        self._requested = score_backend(self._config.backend, self._policy)
+        self._requested = _requested_score(self._config.backend, self._policy)
         self._lock = threading.RLock()
         self._state = SandboxState.CREATED
         self._owner = os.getpid()
@@ -438,6 +438,14 @@ def run(
     """
     with Sandbox(**fields) as sandbox:
         return sandbox.exec(argv, stdin=stdin, cwd=cwd, env=env, timeout_s=timeout_s)
+
+
+def _requested_score(backend: str, policy: SandboxPolicy) -> StrengthScore:
+    """Return what a wall that exists is worth; one of a third party has no published strength by its name."""
+    try:
+        return score_backend(backend, policy)
+    except BackendUnavailable:
+        return StrengthScore(0)
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

@@ -22,9 +22,17 @@ PROGRAMS = {
     "descriptors": [PYTHON, "-c", "import os\nkept = []\nwhile True: kept.append(os.open('/dev/null', os.O_RDONLY))"],
     "disk": ["dd", "if=/dev/zero", "of=/workspace/big", "bs=1M", "count=4096"],
     "output": [PYTHON, "-c", "import os\nfor _ in range(1024): os.write(1, b'x' * (1 << 20))"],
-    "escaping child": ["sh", "-c", "echo early; setsid sh -c 'trap \"\" TERM; (sleep 60 & sleep 60) & wait' & sleep 60"],
+    "escaping child": [
+        "sh",
+        "-c",
+        "echo early; setsid sh -c 'trap \"\" TERM; (sleep 60 & sleep 60) & wait' & sleep 60",
+    ],
     "processor time": [PYTHON, "-c", "while True: pass"],
-    "file size": [PYTHON, "-c", "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('big', 'wb', 0)\nwhile True: f.write(b'x' * 65536)"],
+    "file size": [
+        PYTHON,
+        "-c",
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('big', 'wb', 0)\nwhile True: f.write(b'x' * 65536)",
+    ],
 }
 LIMITS = {
     "descriptors": {"open_files": 256},
@@ -86,7 +94,7 @@ def test_abuse_ends_in_time_with_its_reason_and_the_host_stays_usable(what):
         assert took < TIMEOUT_S + 1
         assert statistics.median(beside.took) < 20 * quiet
         if what == "output":
-            assert result.stdout_truncated
+            assert result.truncated_stdout
             assert len(result.stdout_bytes) == MIB
         if what == "escaping child":
             assert result.stdout == "early\n"

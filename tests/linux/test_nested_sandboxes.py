@@ -37,7 +37,9 @@ except kavach.KavachError as error:
 
 
 def _run(depth, word):
-    packages = list(dict.fromkeys([SOURCE, sysconfig.get_path("purelib"), *os.environ.get("PYTHONPATH", "").split(":")]))
+    packages = list(
+        dict.fromkeys([SOURCE, sysconfig.get_path("purelib"), *os.environ.get("PYTHONPATH", "").split(":")])
+    )
     packages = [path for path in packages if path and os.path.isdir(path)]
     where = json.dumps({"path": packages, "read": packages, "code": VICTIM})
     argv = [sys.executable, "-B", "-c", VICTIM, where, str(depth), word]

@@ -83,9 +83,9 @@ def test_link_planted_where_a_secret_goes_is_replaced_and_not_followed(secret_fi
 def test_more_descriptors_than_the_limit_lets_in_are_named_as_the_reason(secret_file: str) -> None:
     references = [SecretRef(f"key{number}", Fd(number), FromFile(secret_file)) for number in range(3, 15)]
     policy = kavach.SandboxPolicy(open_files=8)
-    result = kavach.run(["true"], policy=policy, secrets=references, credentials=CredentialProxy())
-    assert result.exit_code == 126
-    assert "descriptors" in result.stderr
+    with pytest.raises(LaunchError, match="Too many open files") as caught:
+        kavach.run(["true"], policy=policy, secrets=references, credentials=CredentialProxy())
+    assert caught.value.step == "descriptors"
 
 
 def test_launcher_without_a_free_descriptor_refuses_and_lives_on() -> None:

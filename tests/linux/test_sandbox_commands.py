@@ -71,9 +71,7 @@ def capped(policy: SandboxPolicy, action: str) -> SandboxPolicy:
     return msgspec.structs.replace(policy, limits=limits)
 
 
-def test_environment_is_clean_and_adds_only_what_was_given(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_clean_and_adds_only_what_was_given(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAVACH_TEST_SECRET", "of the host")
     names = {line.partition("=")[0] for line in sandbox.exec(["env"], env={"A": "1"}).stdout.splitlines()}
     assert names == {"PATH", "HOME", "LANG", "TERM", "A"}

@@ -263,12 +263,12 @@ with kavach.Sandbox(policy="strict", why=True) as sandbox:
     process = sandbox.spawn(["/usr/bin/python3", "-S", "-c", '''
 import ctypes, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
+print("ready", flush=True)
 sys.stdin.readline()
 answer = libc.mount(b"none", b"/mnt", b"tmpfs", 0, None)
 print("mount", answer, ctypes.get_errno(), flush=True)
 '''])
-    import time
-    time.sleep(0.5)
+    assert next(process.stream()) == b"ready\n"
     sandbox._wall._watches.close()
     process.stdin.write(b"go\n")
     process.stdin.close()
@@ -278,7 +278,7 @@ print("mount", answer, ctypes.get_errno(), flush=True)
 
 def test_when_nobody_answers_the_kernel_refuses():
     done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "mount -1 38\n", done.stderr
+    assert done.stdout == "ready\nmount -1 38\n", done.stderr
 
 
 # A host that lets nobody make a namespace: Landlock alone holds the files.

@@ -180,7 +180,9 @@ def test_basic_refuses_with_neither_landlock_nor_namespaces():
 
 @pytest.mark.parametrize("what", [*WITHHELD, "everything"])
 def test_minimal_runs_whatever_is_withheld_and_counts_only_what_is_in_force(what):
-    setup = WITHHELD.get(what, ("without_namespaces(*FLAGS); withhold([(LANDLOCK, 38, None), (SECCOMP, 38, None)])", ""))[0]
+    setup = WITHHELD.get(
+        what, ("without_namespaces(*FLAGS); withhold([(LANDLOCK, 38, None), (SECCOMP, 38, None)])", "")
+    )[0]
     found = victim(f"{setup}\nsay(result=attempt('minimal'))")["result"]
     assert found.get("stdout") == "ran\n", found
     total = sum_of_rows(found, strict=False)

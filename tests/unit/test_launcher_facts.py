@@ -41,7 +41,9 @@ def test_ids_that_exist_are_those_of_users_and_groups_alike(monkeypatch, tmp_pat
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     real = open
-    monkeypatch.setattr("builtins.open", lambda path, **how: real(str(path).replace("/proc/self", str(tmp_path)), **how))
+    monkeypatch.setattr(
+        "builtins.open", lambda path, **how: real(str(path).replace("/proc/self", str(tmp_path)), **how)
+    )
     assert facts._own_range() == [(5, 5), (20, 35)]
 
 

@@ -110,11 +110,11 @@ def test_process_limit_that_is_left_again_starts_anew():
 
 def test_first_cause_stays_the_cause():
     run = course(timeout_s=1, output_bytes=0, kill_on_output=True)
-    assert run.end_by(EndReason.KILLED, 100.5) is True
+    assert run.end_by(EndReason.POLICY_KILL, 100.5) is True
     assert run.tick(102) is False
     assert run.output(error=False, chunk=b"x", now_s=103) == (b"", False)
     assert run.end_by(EndReason.OOM, 104) is False
-    assert run.cause is EndReason.KILLED
+    assert run.cause is EndReason.POLICY_KILL
 
 
 @pytest.mark.parametrize("first", ["finish", "fail_to_start", "lose"])
@@ -157,7 +157,7 @@ ENDINGS = [
     (EndReason.OUTPUT_LIMIT, KILLED, Counters(oom=0), EndReason.OUTPUT_LIMIT, None, 9, ("output_limit",)),
     (EndReason.OOM, KILLED, Counters(), EndReason.OOM, None, 9, ("oom",)),
     (EndReason.PIDS, KILLED, Counters(), EndReason.PIDS, None, 9, ("pids",)),
-    (EndReason.KILLED, KILLED, Counters(), EndReason.KILLED, None, 9, ()),
+    (EndReason.POLICY_KILL, KILLED, Counters(), EndReason.POLICY_KILL, None, 9, ()),
 ]
 
 

@@ -252,10 +252,8 @@ def _require_started(stage: str, code: int) -> None:
         LaunchError: something before it was; nothing untrusted ran.
     """
     if stage in _BEFORE_EXECVE:
-        words = {"cwd": "the working folder", "secrets": "a secret's place", "descriptors": "a descriptor's number"}[
-            stage
-        ]
-        raise LaunchError(f"{words} cannot be had inside: {os.strerror(code)}; nothing was run", step=stage, errno=code)
+        words = f"{_BEFORE_EXECVE[stage]} cannot be had inside: {os.strerror(code)}; nothing was run"
+        raise LaunchError(words, step=stage, errno=code)
 
 
 def _not_started(stage: str, code: int) -> tuple[EndReason, int, bytes]:

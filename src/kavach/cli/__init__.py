@@ -14,7 +14,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Self
 
-from kavach.cli.streams import StreamLost, open_missing_streams, say, write_text
+from kavach.cli.streams import StreamLost, open_missing_streams, say, say_error, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,9 @@ class _LastWord:
         elif isinstance(error, KeyboardInterrupt):
             self.code = 130
         elif isinstance(error, StreamLost):
-            self.code = BROKEN_PIPE if error.is_reader_gone else _could_not(f"{error}")
+            self.code = BROKEN_PIPE if error.is_reader_gone else COULD_NOT
+            if not error.is_reader_gone:
+                say(str(error))
         else:
             self.code = _explain(error, at)
         return True
@@ -100,15 +102,12 @@ def _explain(error: BaseException, at: TracebackType | None) -> int:
     from kavach.errors import InternalError, KavachError
 
     if isinstance(error, KavachError):
-        return _could_not(str(error), hint=error.hint)
+        say_error(error)
+        return COULD_NOT
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     place = f"{at.tb_frame.f_globals.get('__name__')}:{at.tb_lineno}" if at is not None else "an unknown place"
     # SECURITY: the exception's own text may quote output or a value; its type and place are enough for a report.
     found = InternalError(f"{type(error).__name__} at {place}")
-    return _could_not(str(found), hint=found.hint)
-
-
-def _could_not(message: str, *, hint: str | None = None) -> int:
-    say(message, hint=hint)
+    say_error(found)
     return COULD_NOT

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from kavach.cli.streams import Progress, say, write_json, write_text
+from kavach.cli.streams import Progress, say, say_error, write_json, write_text
 from kavach.cli.words import Parser, seconds, variable
 from kavach.errors import ConfigError, PolicyError
 
@@ -109,7 +109,7 @@ def _check(argv: Sequence[str]) -> int:
     try:
         policy = load_profile(options.file)
     except (ConfigError, PolicyError) as error:
-        say(str(error), hint=error.hint)
+        say_error(error)
         return 1
     write_text(f"{options.file}: valid, based on {policy.preset}, asks for {score_backend('process', policy)}\n")
     return 0

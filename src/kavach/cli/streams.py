@@ -18,6 +18,8 @@ from kavach.cli.visible import make_visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from kavach.errors import KavachError
+
 STDIN, STDOUT, STDERR = 0, 1, 2
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
 _COLOURS = {"good": "32", "weak": "33", "bad": "31", "head": "1"}
@@ -88,6 +90,13 @@ def say(message: str, *, hint: str | None = None) -> None:
     line = make_visible(text).replace("\n", " ")
     with contextlib.suppress(StreamLost):
         write(STDERR, f"kavach: {line}\n".encode("utf-8", "backslashreplace"))
+
+
+def say_error(error: KavachError) -> None:
+    """Say what an exception of ours says, with the file it is about and the next step."""
+    source = getattr(error, "source", None)
+    message = str(error)
+    say(f"{source}: {message}" if source and source not in message else message, hint=error.hint)
 
 
 def write_json(value: object) -> None:

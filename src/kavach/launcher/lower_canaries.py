@@ -27,7 +27,7 @@ def canaries_for(
         rows += [(when, b"signal", b"signal", 1) for when in (before, after)]
     if rights[2] & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
         rows += [(when, b"abstract", b"abstract", WITNESS) for when in (before, after)]
-    # Without a mount view root's child cannot reach the command's folder before its ids change, or could make the device.
+    # Without a mount view root's child cannot reach the command's folder before its ids change, or it could make one.
     if rights[0] and ("mnt" in names or not situation.facts.can_map_range):
         place = b"/tmp" if "mnt" in names else (situation.scratch or "/").encode()
         rows += [(when, b"device", b"device", place + b"/.kavach-canary") for when in (before, after)]
@@ -43,16 +43,24 @@ def canaries_for(
     elif rights[0]:
         rows.append((final, b"host_file", b"open", b"/proc/1/environ"))
         rows.append((final, b"host_write", b"create", b"/var/tmp/.kavach-canary"))
+    rows += _path_canaries(policy)
+    # Only where the filter refuses it: one that succeeds would put the child itself into the new namespace.
+    if not policy.nested and policy.seccomp.profiles is not None:
+        rows.append((final, b"user_namespace", b"user_namespace"))
+    return tuple(rows)
+
+
+def _path_canaries(policy: SandboxPolicy) -> list[tuple[object, ...]]:
+    """Try every path that the policy names: what is denied, what is allowed, and the device nodes."""
+    final = canary.FINAL
+    rows: list[tuple[object, ...]] = []
     for index, rule in enumerate(policy.filesystem.deny):
         rows.append((final, b"denied:%d" % index, b"open", rule.path.encode()))
     for index, node in enumerate(policy.devices):
         rows.append((final, b"node:%d" % index, b"access", node.encode()))
     for index, rule in enumerate((*policy.filesystem.read, *policy.filesystem.execute)):
         rows.append((final, b"allowed:%d" % index, b"open", rule.path.encode()))
-    # Only where the filter refuses it: one that succeeds would put the child itself into the new namespace.
-    if not policy.nested and policy.seccomp.profiles is not None:
-        rows.append((final, b"user_namespace", b"user_namespace"))
-    return tuple(rows)
+    return rows
 
 
 def _system_folder(situation: Situation) -> bytes:
