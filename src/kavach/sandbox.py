@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
-from kavach.backends import create_backend, resolve_best
+from kavach.backends import create_backend, requested_score, resolve_best
 from kavach.credentials import CredentialProxy, deliver
-from kavach.errors import BackendUnavailable, ConfigError, LifecycleError, UnsupportedError
+from kavach.errors import ConfigError, LifecycleError, UnsupportedError
 from kavach.files import SandboxFiles
 from kavach.gate.release import release
 from kavach.launcher.pump import drive
@@ -33,7 +33,7 @@ from kavach.model.policy import SandboxPolicy
 from kavach.model.result import ExecResult, RawResult
 from kavach.model.score import StrengthScore
 from kavach.model.state import SandboxState, require_state, transition
-from kavach.policy.strength import score_backend, score_enforcement
+from kavach.policy.strength import score_enforcement
 from kavach.process import Process
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Sandbox:
             self._config = msgspec.structs.replace(self._config, backend=resolve_best(self._policy)[0])
         self._id = f"sb-{os.urandom(6).hex()}"
         self._wall: Wall = create_backend(self._config, self._policy, self._id)
-        self._requested = _requested_score(self._config.backend, self._policy)
+        self._requested = requested_score(self._config.backend, self._policy)
         self._lock = threading.RLock()
         self._state = SandboxState.CREATED
         self._owner = os.getpid()
@@ -438,14 +438,6 @@ def run(
     """
     with Sandbox(**fields) as sandbox:
         return sandbox.exec(argv, stdin=stdin, cwd=cwd, env=env, timeout_s=timeout_s)
-
-
-def _requested_score(backend: str, policy: SandboxPolicy) -> StrengthScore:
-    """Return what a wall that exists is worth; one of a third party has no published strength by its name."""
-    try:
-        return score_backend(backend, policy)
-    except BackendUnavailable:
-        return StrengthScore(0)
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

@@ -175,6 +175,43 @@ def test_a_setuid_copy_in_the_workdir_gains_nothing(folder: Path) -> None:
         assert sandbox.exec(["/workspace/planted", "-u"]).stdout.strip() in {"1000", b"1000"}
 
 
+PLANT = """
+import os, sys
+def by_chmod():
+    os.close(os.open("planted", os.O_CREAT | os.O_WRONLY, 0o755))
+    os.chmod("planted", 0o6755)
+def by_fchmod():
+    os.fchmod(os.open("planted", os.O_CREAT | os.O_WRONLY, 0o755), 0o6755)
+def by_open():
+    os.umask(0)
+    os.open("planted", os.O_CREAT | os.O_WRONLY, 0o6755)
+def by_mknod():
+    os.umask(0)
+    os.mknod("planted", 0o106755)
+def by_openat2():
+    import ctypes, struct
+    how = ctypes.create_string_buffer(struct.pack("=3Q", os.O_CREAT | os.O_WRONLY, 0o6755, 0))
+    os.umask(0)
+    assert ctypes.CDLL(None).syscall(437, -100, b"planted", how, 24) >= 0
+globals()[sys.argv[1]]()
+"""
+
+
+@pytest.mark.parametrize("preset", ["basic", "strict"])
+@pytest.mark.parametrize("way", ["by_chmod", "by_fchmod", "by_open", "by_mknod", "by_openat2"])
+def test_a_command_cannot_plant_a_setuid_program_for_the_hosts_users(folder: Path, way: str, preset: str) -> None:
+    control = folder / "control"
+    control.mkdir()
+    subprocess.run([*PYTHON, PLANT, way], cwd=control, check=True)
+    assert (control / "planted").stat().st_mode & 0o6000 == 0o6000
+    work = folder / "work"
+    work.mkdir()
+    with kavach.Sandbox(policy=preset, workdir=str(work)) as sandbox:
+        assert sandbox.exec([*PYTHON, PLANT, way]).exit_code == 1
+    planted = work / "planted"
+    assert not planted.exists() or planted.stat().st_mode & 0o6000 == 0
+
+
 @pytest.mark.parametrize("way", ["read", "workdir"])
 @pytest.mark.parametrize("hidden", [False, True], ids=["in plain sight", "in a folder that cannot be listed"])
 def test_a_live_socket_in_a_shown_folder_cannot_be_connected_to(folder: Path, way: str, *, hidden: bool) -> None:

@@ -111,7 +111,9 @@ class AsyncSandbox:
         return self._sandbox.enforcement
 
     async def __aenter__(self) -> Self:
-        await in_thread(self._sandbox.__enter__, undo=self._destroy_undone)
+        # ORDER: no checkpoint for one that runs: a cancellation between a pool's claim and its block would lose it.
+        if self._sandbox.state is SandboxState.CREATED:
+            await in_thread(self._sandbox.__enter__, undo=self._destroy_undone)
         return self
 
     async def _destroy_undone(self, sandbox: Sandbox) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kavach.backends.base import Probe, Wall
     from kavach.model.config import SandboxConfig
     from kavach.model.policy import SandboxPolicy
+    from kavach.model.score import StrengthScore
 
 ENTRY_POINTS = "kavach.backends"
 #: Imported when asked for, so that `import kavach` stays small and works on every platform.
@@ -35,6 +36,17 @@ def create_backend(config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str
         )
     wall: Wall = load_backend(config.backend)(config, policy, sandbox_id)
     return wall
+
+
+def requested_score(name: str, policy: SandboxPolicy) -> StrengthScore:
+    """Return what a wall that exists is worth if all it is asked for holds; one without published points is worth 0."""
+    from kavach.model.score import StrengthScore
+    from kavach.policy.strength import score_backend
+
+    try:
+        return score_backend(name, policy)
+    except BackendUnavailable:
+        return StrengthScore(0)
 
 
 def load_backend(name: str) -> type:

@@ -391,7 +391,8 @@ class ProcessWall:
     @property
     def folder(self) -> int:
         """Descriptor of the private workspace, for statvfs; -1 where it is none of ours."""
-        return -1 if self._standing is None else self._standing.folder
+        # A host's folder would count its whole file system as this sandbox's memory.
+        return -1 if self._standing is None or self._config.workdir is not None else self._standing.folder
 
     @property
     def init_pid(self) -> int:

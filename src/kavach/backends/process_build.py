@@ -11,7 +11,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from kavach.errors import UnsupportedError
+from kavach.errors import ConfigError, UnsupportedError
 from kavach.launcher import client, limits, negotiate
 from kavach.launcher.facts import IDS_A_SANDBOX, count_tasks, read_facts
 from kavach.launcher.groups import LimitSpec

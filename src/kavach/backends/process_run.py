@@ -93,6 +93,9 @@ class ProcessRun:
         self.inner_pid = prepared.inner_pid
         self.outer_pid = prepared.pid
         self._wall = wall
+        # Kept by the run itself: the sandbox may be destroyed, by another thread, while it is sampled.
+        self._group = wall.group
+        self._init_pid = wall.init_pid
         self._leaf = leaf
         self._enforcement = enforcement
         self._limits = limits
@@ -111,6 +114,8 @@ class ProcessRun:
         self._program = os.fsdecode(cast("tuple[bytes, ...]", message[0])[0])
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             undo.callback(prepared.close)
+            self._folder = os.dup(wall.folder) if wall.folder >= 0 else -1
+            undo.callback(_close, self._folder)
             stdout, out = _pipe(undo, theirs)
             stderr, err = _pipe(undo, theirs)
             given = _stdin(content, stdin)
@@ -161,12 +166,12 @@ class ProcessRun:
 
     def _sample(self, course: Supervision, now_s: float) -> bool:
         """Look at what has no descriptor: the tmpfs, the number of processes, memory that no cgroup counts."""
-        self._disk_full = self._disk_full or _is_full(self._wall.folder)
-        group = self._wall.group
+        self._disk_full = self._disk_full or _is_full(self._folder)
+        group = self._group
         if group.needs_watchdog or (group.spec.max_pids is not None and self._before.pids_refused is None):
             found = watchdog.sample(
-                self._wall.init_pid,
-                tmpfs_bytes=_used_bytes(self._wall.folder),
+                self._init_pid,
+                tmpfs_bytes=_used_bytes(self._folder),
                 precise_above_bytes=group.spec.memory_bytes,
             )
             reached = watchdog.judge(found, group.spec)
@@ -187,8 +192,10 @@ class ProcessRun:
         if self._result is None:
             duration_ms = (time.monotonic() - self._started_s) * 1000
             after, usage = self._leaf.events(), self._leaf.usage()
-            self._disk_full = self._disk_full or _is_full(self._wall.folder)
+            self._disk_full = self._disk_full or _is_full(self._folder)
             self.execution.close()
+            _close(self._folder)
+            self._folder = -1
             self._leaf.remove()
             if self._on_end is not None:
                 self._on_end()
@@ -319,6 +326,11 @@ def _stdin(content: bytes | None, given: int | None) -> int:
         return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(memory)
+
+
+def _close(handle: int) -> None:
+    if handle >= 0:
+        os.close(handle)
 
 
 def _rise(before: int | None, after: int | None) -> int | None:

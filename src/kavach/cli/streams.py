@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import select
-import shutil
 from typing import TYPE_CHECKING
 
 from kavach.cli.visible import make_visible
@@ -113,7 +112,7 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         write_text("".join("\t".join(row) + "\n" for row in [list(head), *cells]))
         return
     widths = [max(len(row[at]) for row in [list(head), *cells]) for at in range(len(head))]
-    room = shutil.get_terminal_size().columns
+    room = os.get_terminal_size(STDOUT).columns or 80  # 0 where nobody told the terminal its size
     write_text(_line(head, widths, room, "head"))
     for row in cells:
         write_text(_line(row, widths, room, next((hue for hue, words in _WORDS.items() if words & set(row)), "")))

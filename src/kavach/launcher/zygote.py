@@ -151,7 +151,7 @@ class _Launcher:
             _refuse(channel, stage, error)
             return
         wire.send(channel, (b"made", pid, inodes), (pidfd,))
-        start.send(b"m")
+        start.send(b"m", _socket.MSG_NOSIGNAL)
 
     def _forget(self, pidfd: int) -> None:
         pid, _, _ = self._inits.pop(pidfd)
