@@ -111,6 +111,7 @@ class Host:
             "system": "/usr",
             "file": "/usr/bin/env",
             "root": "/",
+            "base": "/tmp",
         }
 
     def close(self) -> None:
@@ -170,7 +171,11 @@ def attack_inside(sandbox: kavach.Sandbox, host: Host, acts: list[str], **more: 
 def attack_outside(host: Host, control: str, acts: list[str], **more: Any) -> list[str]:
     """Return what became of each act without the wall."""
     side = "host" if control == HOST else "jail"
-    token, text = _message(host, side, acts, more)
+    with tempfile.TemporaryDirectory(prefix="kavach-act-", dir="/tmp") as base:
+        return _attack_outside(host, control, *_message(host, side, acts, {**more, "base": base}))
+
+
+def _attack_outside(host: Host, control: str, token: str, text: str) -> list[str]:
     prefix = [] if control == HOST else UNSHARE if os.geteuid() == 0 else [*UNSHARE, "--map-root-user"]
     leak = os.open(host.file, os.O_RDONLY)
     try:

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import tempfile
+import time  # noqa: F401 - for the acts
 
 FDS = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # before anything below opens one
 TEXT = json.load(sys.stdin)
@@ -137,7 +138,7 @@ def bpf_allow_all(flags=0):
 
 def fresh():
     """Return a new folder that the act may write in."""
-    return tempfile.mkdtemp(dir="/tmp")
+    return tempfile.mkdtemp(dir=F["base"])
 
 
 def run(act):
@@ -184,7 +185,7 @@ def perform(act):
 
 
 if not INSIDE:
-    F["system"] = tempfile.mkdtemp(dir="/tmp")
+    F["system"] = tempfile.mkdtemp(dir=F["base"])
     F["file"] = F["system"] + "/file"
     os.mkdir(F["system"] + "/folder")
     with open(F["file"], "w", encoding="ascii") as out:

@@ -191,7 +191,7 @@ def test_negative_numbers_and_bytes_and_null_reach_the_kernel_as_they_are(tmp_pa
     finally:
         os.chdir(before)
     with pytest.raises(OSError, match="descriptor") as caught:
-        libc.syscall(uapi.SYS_MOVE_MOUNT, -1, b"", -1, b"", uapi.MOVE_MOUNT_F_EMPTY_PATH)
+        mounts.attach(-1, b"/tmp")
     assert caught.value.errno == errno.EBADF
 
 

@@ -103,9 +103,8 @@ def test_waiting_claims_are_served_in_their_order() -> None:
 
 def test_claim_gives_up_when_its_time_is_over_and_takes_no_turn_with_it() -> None:
     with SandboxPool(warm=0, max_size=1) as pool:
-        with pool.claim():
-            with pytest.raises(TimeoutError):
-                pool.claim(timeout_s=0.05)
+        with pool.claim(), pytest.raises(TimeoutError):
+            pool.claim(timeout_s=0.05)
         with pool.claim(timeout_s=5) as sandbox:
             assert sandbox.exec(["true"]).ok
 

@@ -80,9 +80,8 @@ def test_environment_is_clean_and_adds_only_what_was_given(sandbox: Sandbox, mon
 def test_working_folder_is_the_workspace_or_the_one_given(sandbox: Sandbox) -> None:
     assert sandbox.exec(["pwd"]).stdout == "/workspace\n"
     assert sandbox.exec(["pwd"], cwd="/tmp").stdout == "/tmp\n"
-    missing = sandbox.exec(["pwd"], cwd="/nowhere")
-    assert missing.exit_code == 126
-    assert "cwd" in missing.stderr
+    with pytest.raises(kavach.LaunchError, match="working folder"):
+        sandbox.exec(["pwd"], cwd="/nowhere")
 
 
 def test_string_is_split_like_a_shell_would_but_run_by_none(sandbox: Sandbox) -> None:

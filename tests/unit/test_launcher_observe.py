@@ -91,9 +91,7 @@ def sight(*, outcomes=None, status=None, **changes):
         "lost": frozenset(),
     }
     filters = {"Seccomp_filters": str(2 + own_filters())}
-    return Sight(
-        outcomes=merged(OUTCOMES, outcomes), status=merged(STATUS | filters, status), **(made | changes)
-    )
+    return Sight(outcomes=merged(OUTCOMES, outcomes), status=merged(STATUS | filters, status), **(made | changes))
 
 
 def group(**states):
@@ -101,9 +99,7 @@ def group(**states):
 
 
 def judge(seen, *, policy=POLICY, how=None, limits=None, allow_list=True):
-    return observe.judge(
-        policy, how or plan(), limits or group(), "cgroup2", seen, allow_list=allow_list, bypass=False
-    )
+    return observe.judge(policy, how or plan(), limits or group(), "cgroup2", seen, allow_list=allow_list, bypass=False)
 
 
 def test_whole_evidence_is_enforced_without_a_hole():
@@ -191,7 +187,10 @@ def test_namespace_that_the_plan_does_not_have_is_not_enforced(name):
 def test_network_without_a_namespace_is_held_by_the_filter_alone():
     without = plan(namespaces=frozenset(NAMESPACES) - {"net"})
     seen = sight(**outcome("udp", errno.EPERM))
-    assert (judge(seen, how=without)["network"].state, judge(seen, how=without)["network"].detail) == (ENFORCED, "seccomp")
+    assert (judge(seen, how=without)["network"].state, judge(seen, how=without)["network"].detail) == (
+        ENFORCED,
+        "seccomp",
+    )
     assert judge(seen, how=plan(namespaces=without.namespaces, has_filter=False))["network"].state is not ENFORCED
     assert judge(sight(), how=without)["network"].state is not ENFORCED
 
@@ -240,8 +239,8 @@ def test_shared_init_and_missing_pid_namespace_are_degraded():
 @pytest.mark.parametrize(("change", "hole"), [
     (outcome("udp", 0), Hole.NETWORK_ESCAPED),
     (outcome("denied:0", 0), Hole.DENIED_PATH_READABLE),
-    (outcome("host_socket", 0), Hole.HOST_SOCKET_REACHABLE),
-    (outcome("host_socket", errno.EINPROGRESS), Hole.HOST_SOCKET_REACHABLE),
+    (outcome("host_socket:0", 0), Hole.HOST_SOCKET_REACHABLE),
+    (outcome("host_socket:0", errno.EINPROGRESS), Hole.HOST_SOCKET_REACHABLE),
 ])  # fmt: skip
 def test_canary_that_got_through_caps_the_score(change, hole):
     found = judge(sight(**change))

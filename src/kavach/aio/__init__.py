@@ -239,9 +239,8 @@ class AsyncSandbox:
         process = await self.spawn(argv, **options)
         try:
             process.close_stdin()
-            async with contextlib.aclosing(process.stream()) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            while (chunk := await process.next_chunk()) is not None:
+                yield chunk
         finally:
             process.kill()
             cancelled = await uninterrupted(process.wait)

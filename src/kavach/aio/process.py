@@ -183,8 +183,12 @@ class AsyncProcess:
 
     async def stream(self) -> AsyncIterator[Chunk]:
         """Yield released output as it comes, until the command has ended; each chunk goes to one reader."""
-        while (chunk := await self._take.next()) is not None:
+        while (chunk := await self.next_chunk()) is not None:
             yield chunk
+
+    async def next_chunk(self) -> Chunk | None:
+        """Return some released output as soon as there is any, None when there will be no more."""
+        return await self._take.next()
 
     @property
     def elapsed_ms(self) -> float:

@@ -145,6 +145,7 @@ class Builder:
             python=python,
             devices=self._policy.devices,
             extra=(),
+            exposes_host="mnt" not in names or self._policy.filesystem.view == "all",
         )
         return Situation(
             facts=facts,

@@ -6,6 +6,7 @@ judge (observe.py). May be called by: kavach.launcher.lower.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from kavach.launcher import canary
@@ -44,6 +45,8 @@ def canaries_for(
         rows.append((final, b"host_file", b"open", b"/proc/1/environ"))
         rows.append((final, b"host_write", b"create", b"/var/tmp/.kavach-canary"))
     rows += _path_canaries(policy)
+    for index, path in enumerate(situation.view.sockets):
+        rows.append((final, b"host_socket:%d" % index, b"pathname", os.fsencode(path)))
     # Only where the filter refuses it: one that succeeds would put the child itself into the new namespace.
     if not policy.nested and policy.seccomp.profiles is not None:
         rows.append((final, b"user_namespace", b"user_namespace"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP})
 _NO_SOCKET = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT})
-_CONNECTED = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
+_CONNECTED = frozenset({0, errno.EAGAIN, errno.EINPROGRESS, errno.EPROTOTYPE})  # EPROTOTYPE: there, of another kind
 _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 Answer = tuple[ControlState, str, str, str]  # state, detail, evidence, reason
 
@@ -104,7 +104,7 @@ class _View:
             found.append(Hole.NETWORK_ESCAPED)
         if 0 in self._outcomes("denied"):
             found.append(Hole.DENIED_PATH_READABLE)
-        if self._outcome("host_socket") in _CONNECTED:
+        if self._outcomes("host_socket") & _CONNECTED:
             found.append(Hole.HOST_SOCKET_REACHABLE)
         if "user" not in self._plan.namespaces and self._sight.status.get("Uid", "").split()[:1] == ["0"]:
             found.append(Hole.HOST_ROOT)

@@ -53,6 +53,8 @@ MASKED_PROC = (
 OWN = frozenset({"dev", "proc", "sys", "tmp", "workspace", ".kavach"})
 _MAXIMUM_ENTRIES = 2_000_000  # protects create from a folder without end; a search of a million takes a second
 IF_POSSIBLE = 2  # of `Tree.owned`: where the file system cannot translate, the node's own permissions decide
+_ACCEPTING = 0x10000  # linux/net.h: __SO_ACCEPTCON
+_TRIED_SOCKETS = 3  # one that answers is enough to know
 PROC = -1  # stands for the fresh proc, which init opens itself, in rows of `attach`
 
 
@@ -77,6 +79,7 @@ class View(NamedTuple):
     masked: tuple[str, ...]
     writable: tuple[str, ...]
     path: tuple[str, ...]
+    sockets: tuple[str, ...] = ()
 
 
 class HostFiles:
@@ -139,6 +142,16 @@ class HostFiles:
                 )
         return sorted(found)
 
+    def listening(self) -> list[str]:
+        """Return the paths of the sockets that are listened on in this network namespace (proc(5))."""
+        try:
+            with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as handle:
+                rows = [line.rstrip("\n").split(" ", 7) for line in handle.readlines()[1:]]
+        except OSError:
+            return []
+        named = [row[7] for row in rows if len(row) == 8 and row[7].startswith("/") and int(row[3], 16) & _ACCEPTING]
+        return sorted(set(named))
+
 
 def _is_socket(entry: os.DirEntry[str]) -> bool:
     return stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)
@@ -155,6 +168,7 @@ def plan_view(
     python: tuple[str, ...],
     devices: tuple[str, ...],
     extra: tuple[Tree, ...],
+    exposes_host: bool = False,
 ) -> View:
     """Return everything that will exist inside.
 
@@ -167,6 +181,7 @@ def plan_view(
         workdir: host folder to bind writable at /workspace, None for a private one.
         python: prefixes of the Python to show.
         devices: device nodes to show beside the standard ones.
+        exposes_host: whether everything of the host is shown, so that its live sockets have to be tried.
         extra: further trees (what a device family needs).
 
     Raises:
@@ -200,7 +215,15 @@ def plan_view(
         masked,
         tuple(writable),
         tuple(f"{one}/bin" for one in python),
+        _exposed(host, trees, masked) if exposes_host else (),
     )
+
+
+def _exposed(host: HostFiles, trees: list[Tree], masked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return some live sockets of the host that the view shows; no control of this wall refuses a connection to them."""
+    shown = tuple(f"{tree.target.rstrip('/')}/" for tree in trees)
+    live = [path for path in host.listening() if path.startswith(shown) and path not in masked]
+    return tuple(live[:_TRIED_SOCKETS])
 
 
 def _require_coverable(path: str, trees: list[Tree], host: HostFiles) -> None:
