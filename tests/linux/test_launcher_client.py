@@ -75,7 +75,7 @@ def test_sandbox_stands_and_goes(launcher):
 
 
 def test_killed_launcher_takes_its_sandboxes_along_and_says_so(launcher):
-    standing = launcher.create(PLAIN)
+    standing = launcher.create(PLAIN._replace(plan=(((b"die_with_launcher", 1, ()),), (), (), 1)))
     os.kill(launcher.pid, signal.SIGKILL)
     wait_until(lambda: not launcher.is_alive())
     assert standing.wait_gone(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from kavach.launcher.supervise import Counters, Ended, Supervision, judge_ending
 
 def cut(content, places):
     edges = sorted({0, len(content), *(place % (len(content) + 1) for place in places)})
-    return [content[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [content[low:high] for low, high in itertools.pairwise(edges)]
 
 
 def feed(out, err, cap, *, kill):

@@ -119,4 +119,4 @@ class _NothingRan:
 
     def result(self) -> RawResult:
         """Return that nothing was run."""
-        return RawResult(reason=EndReason.NOT_RUN, enforcement=self._enforcement)
+        return RawResult(reason=EndReason.NOT_RUN, exit_code=0, enforcement=self._enforcement)

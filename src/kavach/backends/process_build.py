@@ -91,9 +91,6 @@ class Builder:
         pids = None if asked.max_pids is None else asked.max_pids + _OVERHEAD_PIDS
         driver = limits_driver()
         spec = LimitSpec(memory_bytes=memory, cpu_cores=asked.cpu_limit, max_pids=pids)
-        # Joining a v1 hierarchy costs an RCU grace period each; a bare process limit is held as well by rlimits.
-        if driver.name == "cgroup1" and memory is None and asked.cpu_limit is None:
-            return limits.Driver("/proc").make(self._id, spec)
         return driver.make(self._id, spec)
 
     def _stand(self, group: Group) -> tuple[client.Standing, LaunchPlan]:

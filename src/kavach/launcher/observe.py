@@ -65,6 +65,9 @@ def judge(
     )
     rows: list[ControlRow] = []
     for ask in asks(policy, also=() if secret_files is None else (Control.SECRETS,)):
+        if not ask.asked:
+            rows.append(ask.row(ControlState.NOT_ASKED))
+            continue
         state, detail, evidence, reason = view.answer(ask)
         rows.append(ask.row(state, detail=detail, evidence=evidence, reason=reason))
     return Enforcement.of("process", rows, holes=view.holes())

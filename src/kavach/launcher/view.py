@@ -220,7 +220,7 @@ def plan_view(
 
 
 def _exposed(host: HostFiles, trees: list[Tree], masked: tuple[str, ...]) -> tuple[str, ...]:
-    """Return some live sockets of the host that the view shows; no control of this wall refuses a connection to them."""
+    """Return some live sockets of the host that the view shows; no control of this wall refuses a connection to one."""
     shown = tuple(f"{tree.target.rstrip('/')}/" for tree in trees)
     live = [path for path in host.listening() if path.startswith(shown) and path not in masked]
     return tuple(live[:_TRIED_SOCKETS])
