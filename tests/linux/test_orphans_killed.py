@@ -7,6 +7,7 @@ owner's pid in folder names, and by counting mounts. KAVACH_SOAK=1 runs the full
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -125,10 +126,8 @@ def _start(stage):
 
 def _finish(victim):
     """Kill the whole session of the victim, its forked children too."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(victim.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     victim.wait()
     victim.stdout.close()
 

@@ -75,7 +75,9 @@ def _visible(paths):
 
 
 def _run(vmrun, kernel, who):
-    packages = _visible(dict.fromkeys([SOURCE, *os.environ.get("PYTHONPATH", "").split(":"), sysconfig.get_path("purelib")]))
+    packages = _visible(
+        dict.fromkeys([SOURCE, *os.environ.get("PYTHONPATH", "").split(":"), sysconfig.get_path("purelib")])
+    )
     interpreter = sys.executable if who == "root" else "/usr/bin/python3"
     argv = [vmrun, "--kernel", kernel, "--timeout", str(DEADLINE_S - 60), "--"]
     argv += [interpreter, "-B", "-c", VICTIM, json.dumps(packages), who]

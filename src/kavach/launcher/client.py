@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kavach.errors import InternalError, LaunchError
 from kavach.launcher import wire
+from kavach.linux.cgroup import find_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ END_TIMEOUT_S = 5.0  # protects destroy from a process in uninterruptible sleep;
 _CHANNEL = 3  # the launcher's descriptor number for its channel
 _BOOT = (
     "import os,sys;sys.path.insert(0,sys.argv[2]);from kavach.launcher import zygote;"
-    "zygote.main(3,int(sys.argv[1]),os.fsencode(sys.argv[3]))"
+    "zygote.main(3,int(sys.argv[1]),*map(os.fsencode,sys.argv[3:5]))"
 )
 
 
@@ -398,7 +399,8 @@ def _channel_pair() -> tuple[socket.socket, socket.socket]:
 def _spawn(channel: int) -> int:
     """Start `python -I -S` with an empty environment, default signals, its own session and one descriptor."""
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    argv = [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(os.getpid()), source, tempfile.gettempdir()]
+    prefix = "kavach-{}-{}-{}-".format(*find_identity("/proc"))
+    argv = [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(os.getpid()), source, prefix, tempfile.gettempdir()]
     null = "/dev/null"
     actions = [
         (os.POSIX_SPAWN_DUP2, channel, _CHANNEL),

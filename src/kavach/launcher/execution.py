@@ -129,7 +129,7 @@ class Execution:
 
     def _hear(self, now_s: float) -> None:
         try:
-            message, descriptors, _ = wire.receive(self.prepared.channel)
+            message, descriptors, _ = self._receive()
         except BlockingIOError:
             return
         except (EOFError, OSError, ValueError):
@@ -144,6 +144,13 @@ class Execution:
             self.course.finish(Ended(*message[1:]))
         elif [type(one) for one in message] == [bytes, bytes, int] and message[0] == b"not_started":
             self.course.fail_to_start(message[1].decode("ascii", "replace"), message[2])
+
+    def _receive(self) -> tuple[object, list[int], int]:
+        try:
+            return wire.receive(self.prepared.channel)
+        except ConnectionResetError:
+            # unix(7): a command that was killed before it read `go` leaves this error in front of init's report.
+            return wire.receive(self.prepared.channel)
 
     def _drain(self, now_s: float) -> None:
         """Take what is in the pipes now; a process left behind may write on, so at most a pipe's capacity."""

@@ -29,19 +29,23 @@ _EXIT_MS = 200  # how long after the end of its channel the host may take to end
 _LINGER_S = 1.0  # how long the removal of cgroups is retried after the last process was killed
 
 
-def main(channel_fd: int, host_pid: int, temporary: bytes) -> None:
+def main(channel_fd: int, host_pid: int, prefix: bytes, temporary: bytes) -> None:
     """Serve the host at the other end of `channel_fd` until it has gone; never returns.
 
     Args:
         channel_fd: one end of the channel.
         host_pid: the host, whose child this process is.
+        prefix: how the names of the host's cgroups and working folders begin.
         temporary: the folder in which the host makes working folders.
     """
     gc.disable()  # a collection would write to every page that the children share
-    host = namespaces.open_pidfd(host_pid)
-    if os.getppid() != host_pid:
-        os._exit(0)  # the host ended before it could be watched
-    prefix = _owner_prefix(host_pid)
+    try:
+        host = namespaces.open_pidfd(host_pid)
+    except ProcessLookupError:
+        host = -1
+    if host < 0 or os.getppid() != host_pid:
+        _sweep(prefix, temporary)  # the host ended before it could be watched
+        os._exit(0)
     confine.close_all_but((0, 1, 2, channel_fd, host))
     os.chdir("/")
     confine.reset_signals()
@@ -49,11 +53,15 @@ def main(channel_fd: int, host_pid: int, temporary: bytes) -> None:
     _Launcher(_socket.socket(fileno=channel_fd), host, prefix, temporary).serve()
 
 
-def _owner_prefix(host_pid: int) -> bytes:
-    """Return how the names of the host's cgroups and folders begin (kavach.launcher.limits)."""
-    with open(f"/proc/{host_pid}/stat", "rb") as handle:
-        start = handle.read().rpartition(b")")[2].split()[19]  # proc(5): field 22, counted from the third
-    return b"kavach-%d-%s-%d-" % (host_pid, start, os.stat("/proc/self/ns/pid").st_ino)
+def _sweep(prefix: bytes, temporary: bytes) -> None:
+    """Remove what the host had made for a sandbox that it did not live to ask for."""
+    for base, names, _ in os.walk(_CGROUPS):
+        for name in [one for one in names if one.startswith(prefix)]:
+            names.remove(name)
+            _remove(base + b"/" + name)
+    for name in os.listdir(temporary):
+        if name.startswith(prefix):
+            trees.remove_tree(temporary + b"/" + name)
 
 
 class _Launcher:
@@ -182,18 +190,8 @@ class _Launcher:
             for folder in scratch:
                 trees.remove_tree(folder)
         if _has_ended(self._host):
-            self._sweep()
+            _sweep(self._prefix, self._temporary)
         os._exit(0)
-
-    def _sweep(self) -> None:
-        """Remove what the host had made for a sandbox that it did not live to ask for."""
-        for base, names, _ in os.walk(_CGROUPS):
-            for name in [one for one in names if one.startswith(self._prefix)]:
-                names.remove(name)
-                _remove(base + b"/" + name)
-        for name in os.listdir(self._temporary):
-            if name.startswith(self._prefix):
-                trees.remove_tree(self._temporary + b"/" + name)
 
 
 def _open_trees(opened: list[int], sources: tuple[tuple[bytes, int, int], ...], maps: tuple[bytes, bytes, int]) -> None:
