@@ -22,7 +22,8 @@ PLAN = SimpleNamespace(trees=())
     [
         ("clone", "user_ns"),
         ("id_maps", "user_ns"),
-        ("attach", "mount_view"),
+        ("new_root", "mount_view"),
+        ("seal", "mount_view"),
         ("restrict", "filesystem"),
         ("filter_init", "seccomp"),
     ],
@@ -34,7 +35,8 @@ def test_step_that_is_not_permitted_names_its_control(step, control):
 
 
 @pytest.mark.parametrize(
-    ("step", "code"), [("attach", errno.EIO), ("own_session", errno.EPERM), ("limits", errno.EPERM)]
+    ("step", "code"),
+    [("attach", errno.EPERM), ("new_root", errno.EIO), ("own_session", errno.EPERM), ("limits", errno.EPERM)],
 )
 def test_step_that_failed_otherwise_is_a_launch_error(step, code):
     found = refusal(StepError(step, code), PLAN)
@@ -45,7 +47,7 @@ def test_step_that_failed_otherwise_is_a_launch_error(step, code):
 def test_file_system_that_cannot_be_translated_names_the_workdir():
     owned = SimpleNamespace(trees=((b"/home/me", 0, 1),))
     assert refusal(StepError("open_trees", errno.EINVAL), owned).control == "workdir"
-    assert refusal(StepError("open_trees", errno.EINVAL), PLAN).control == "mount_view"
+    assert isinstance(refusal(StepError("open_trees", errno.EINVAL), PLAN), LaunchError)
     assert refusal(StepError("open_trees", errno.EPERM), owned).control == "mount_view"
 
 

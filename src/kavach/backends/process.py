@@ -22,7 +22,6 @@ from kavach.launcher import client, evidence, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
 from kavach.launcher.init import descendants
 from kavach.launcher.lower import LaunchPlan
-from kavach.launcher.watch import Watches
 from kavach.linux import trees
 from kavach.model.enforcement import Control
 from kavach.model.result import Usage
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from kavach.credentials import Injection
     from kavach.launcher.groups import Group, Leaf
+    from kavach.launcher.watch import Watches
     from kavach.model.command import Command
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Enforcement
@@ -89,6 +89,8 @@ class ProcessWall:
         built = Builder(self._config, self._policy, self._id, listening=self._config.why).build()
         self._standing, self._plan, self._group, self._scratch = built
         if self._config.why:
+            from kavach.launcher.watch import Watches
+
             self._watches = Watches(self._policy, built.plan, built.group)
         self._mounts = evidence.read_mounts(built.standing.pid)
         self._interfaces = evidence.read_interfaces(built.standing.pid)

@@ -227,6 +227,13 @@ class _View:
                 self._outcome("device", canary.BEFORE_LANDLOCK),
                 self._outcome("device", canary.AFTER_LANDLOCK),
             )
+            if (before, after) == (errno.EPERM, errno.EPERM) and self._domain_was_seen():
+                return (
+                    ENFORCED,
+                    "landlock",
+                    f"{evidence}; the ruleset's scopes were seen in force, an outer filter hides the rest",
+                    "",
+                )
             if after is not None and (before, after) != (errno.EPERM, errno.EACCES):
                 return (
                     FAILED,
@@ -243,6 +250,14 @@ class _View:
             else "no Landlock on this kernel"
         )
         return DEGRADED, "mount_view", evidence, why
+
+    def _domain_was_seen(self) -> bool:
+        """Return whether a scope of the same ruleset refused what had worked before the ruleset."""
+        pairs = [
+            (self._outcome(name, canary.BEFORE_LANDLOCK), self._outcome(name, canary.AFTER_LANDLOCK))
+            for name in ("signal", "abstract")
+        ]
+        return (0, errno.EPERM) in pairs
 
     def network(self) -> Answer:
         if self._policy.network.mode == "host":

@@ -126,9 +126,9 @@ class _Launcher:
                 _refuse(channel, b"open_trees", error)
                 return
             tasks = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in joins]
-            pid = namespaces.clone(flags, descriptors[0] if descriptors else -1)
+            pid = namespaces.clone(flags & ~uapi.CLONE_NEWCGROUP, descriptors[0] if descriptors else -1)
             if pid == 0:
-                _become_init(channel, ready, tasks, opened, plan)
+                _become_init(channel, ready, tasks, opened, plan, flags & uapi.CLONE_NEWCGROUP)
             self._admit(channel, start, pid, maps, (folders, scratch))
         finally:
             wire.close_all(tasks)
@@ -239,14 +239,20 @@ def _become_init(
     tasks: list[int],
     opened: list[int],
     plan: tuple[Any, ...],
+    late: int,
 ) -> None:
     """In the clone: join the v1 groups, wait for the ids, go on as init; never returns."""
+    stage = b"cgroup"
     try:
         for handle in tasks:
             # "0" into `tasks` is this thread itself, and costs no grace period as another's pid would.
             os.write(handle, b"0")
+        # ORDER: a cgroup namespace has the groups of its making for a root; made before, it would name the host's pid.
+        stage = b"clone"
+        if late:
+            namespaces.unshare(late)
     except OSError as error:
-        _refuse(channel, b"cgroup", error)
+        _refuse(channel, stage, error)
         os._exit(1)
     confine.close_all_but((channel.fileno(), ready.fileno(), *opened))
     try:

@@ -50,6 +50,11 @@ def _join(cgroup_fd: int) -> None:
         os._exit(1)
 
 
+def unshare(flags: int) -> None:
+    """Move this process into new namespaces of `flags` (unshare(2), Linux 2.6.16)."""
+    libc.syscall(uapi.SYS_UNSHARE, flags)
+
+
 def write_id_maps(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> None:
     """Give process `pid`, which sits in a fresh user namespace, its ids.
 
