@@ -16,9 +16,11 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -189,6 +191,32 @@ def vmrun(request: pytest.FixtureRequest) -> str:
     """Return the program that runs a command inside a stock kernel."""
     _need(request.node, "vm")
     return os.environ["KAVACH_VMRUN"]
+
+
+class MachineTree(NamedTuple):
+    """What a stock kernel's machine can read: it sees this root file system, but its own /tmp."""
+
+    repository: Path
+    python: str
+    packages: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def machine_tree() -> Iterator[MachineTree]:
+    """Return a copy of the repository and its packages that every user of the machine can read, and root's Python."""
+    repository, packages = Path(__file__).parents[1], sysconfig.get_path("purelib")
+    given = [one for one in os.environ.get("PYTHONPATH", "").split(":") if one and not one.endswith("/src")]
+    with tempfile.TemporaryDirectory(prefix="kavach-machine-", dir="/var/tmp") as folder:
+        copy = Path(folder)
+        copy.chmod(0o755)
+        for name in ("src", "tests"):
+            shutil.copytree(repository / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(repository / "pyproject.toml", copy)
+        heavy = shutil.ignore_patterns("__pycache__", "mypy*", "pyright*", "ruff*", "pip", "*.pth")
+        for number, one in enumerate((*given, packages)):
+            shutil.copytree(one, copy / f"packages{number}", ignore=heavy)
+        copies = tuple(str(copy / f"packages{number}") for number in range(len(given) + 1))
+        yield MachineTree(copy, os.path.realpath(sys.executable), (str(copy / "src"), *copies))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -205,7 +205,11 @@ def test_descriptor_of_the_caller_does_not_reach_the_command(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_signal_ends_the_command_and_exits_with_its_number(number):
     marker = f"marker-{uuid.uuid4()}"
-    process = start("run", "--", "sh", "-c", "echo up; sleep 60; true", marker, stdout=-1, stderr=-1, stdin=-3)
+    kept = signal.signal(number, signal.SIG_DFL)  # who started the tests may ignore it, and the command would too
+    try:
+        process = start("run", "--", "sh", "-c", "echo up; sleep 60; true", marker, stdout=-1, stderr=-1, stdin=-3)
+    finally:
+        signal.signal(number, kept)
     assert process.stdout.readline() == b"up\n"
     process.send_signal(number)
     _, said = process.communicate(timeout=SOON_S)

@@ -6,20 +6,15 @@ The score must be lower than the requested one by exactly the rows that were not
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import sysconfig
 
 import pytest
-
-import kavach
 
 pytestmark = pytest.mark.vm
 DEADLINE_S = 600
 KERNELS = ("6.1", "6.12", "7.3")
 PLAIN_ID = 12345
-SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(kavach.__file__)))
 VICTIM = """
 import json, os, subprocess, sys, time
 sys.path[:0] = json.loads(sys.argv[1])
@@ -69,16 +64,9 @@ print('FOUND ' + json.dumps(found))
 """
 
 
-def _visible(paths):
-    """Return the folders of `paths` that every user can read: a plain user in the machine has to import from them."""
-    return [path for path in paths if path and os.path.isdir(path)]
-
-
-def _run(vmrun, kernel, who):
-    packages = _visible(
-        dict.fromkeys([SOURCE, *os.environ.get("PYTHONPATH", "").split(":"), sysconfig.get_path("purelib")])
-    )
-    interpreter = sys.executable if who == "root" else "/usr/bin/python3"
+def _run(vmrun, machine_tree, kernel, who):
+    packages = list(machine_tree.packages)
+    interpreter = machine_tree.python if who == "root" else "/usr/bin/python3"
     argv = [vmrun, "--kernel", kernel, "--timeout", str(DEADLINE_S - 60), "--"]
     argv += [interpreter, "-B", "-c", VICTIM, json.dumps(packages), who]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, cwd="/")
@@ -98,10 +86,10 @@ def _same_interpreter():
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("who", ["root", "plain"])
-def test_strict_runs_with_a_score_lower_by_exactly_the_rows_not_seen(vmrun, kernel, who):
+def test_strict_runs_with_a_score_lower_by_exactly_the_rows_not_seen(vmrun, machine_tree, kernel, who):
     if who == "plain" and not _same_interpreter():
         pytest.skip("packages of this Python do not load in the distribution's")
-    found = _run(vmrun, kernel, who)
+    found = _run(vmrun, machine_tree, kernel, who)
     assert "error" not in found, found
     assert found["kernel"].startswith(kernel)
     assert (found["stdout"], found["reason"]) == ("b\nc\n", "exit")

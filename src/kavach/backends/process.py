@@ -29,7 +29,7 @@ from kavach.model.secret import File
 from kavach.policy.require import require_standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from kavach.credentials import Injection
     from kavach.launcher.groups import Group, Leaf
@@ -360,8 +360,9 @@ class ProcessWall:
 
     def _end(self, standing: client.Standing) -> None:
         if self._plan is not None and "pid" not in self._plan.namespaces:
+            below = descendants(standing.pid)
             standing.end_politely()
-            if standing.wait_gone(client.END_TIMEOUT_S):
+            if standing.wait_gone(client.END_TIMEOUT_S) and _wait_ended(below, client.END_TIMEOUT_S):
                 return
         standing.kill()
         if not standing.wait_gone(client.END_TIMEOUT_S):
@@ -433,3 +434,13 @@ def _secret_files(config: SandboxConfig) -> tuple[str, ...] | None:
 
 
 _STATUS_KEYS = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")
+
+
+def _wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
+    """Return whether every one of these processes has been reaped; without a PID namespace others do that."""
+    deadline = time.monotonic() + timeout_s
+    while any(os.path.isdir(f"/proc/{pid}") for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True

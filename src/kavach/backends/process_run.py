@@ -98,18 +98,12 @@ class ProcessRun:
         self._init_pid = wall.init_pid
         self._leaf = leaf
         self._enforcement = enforcement
-        self._limits = limits
         self._before = leaf.events()
         self._kills_before = wall.kills
         self._disk_full = False
         self._result: RawResult | None = None
         self._started_s = time.monotonic()
-        course = Supervision(
-            started_s=self._started_s,
-            timeout_s=None if timeout_ms is None else timeout_ms / 1000,
-            output_bytes=MAXIMUM_FILE_BYTES if unlimited else limits.output_bytes,
-            kill_on_output=unlimited or limits.output_action == "kill",
-        )
+        course = _course(limits, self._started_s, timeout_ms, unlimited=unlimited)
         self._watch = None if unlimited else prepared.watch
         self._program = os.fsdecode(cast("tuple[bytes, ...]", message[0])[0])
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
@@ -234,6 +228,15 @@ class ProcessRun:
             limits_hit=hit,
             denials=() if self._watch is None else self._watch.denials(),
         )
+
+
+def _course(limits: ResourceLimits, started_s: float, timeout_ms: int | None, *, unlimited: bool) -> Supervision:
+    return Supervision(
+        started_s=started_s,
+        timeout_s=None if timeout_ms is None else timeout_ms / 1000,
+        output_bytes=MAXIMUM_FILE_BYTES if unlimited else limits.output_bytes,
+        kill_on_output=unlimited or limits.output_action == "kill",
+    )
 
 
 def usage_of(course: Supervision, counted: object) -> Usage:
