@@ -87,7 +87,7 @@ class ProcessWall:
             ConfigError: a path of the policy does not exist.
         """
         built = Builder(self._config, self._policy, self._id, listening=self._config.why).build()
-        self._standing, self._plan, self._group, self._scratch = built
+        self._standing, self._plan, self._group, self._scratch, self._policy = built
         if self._config.why:
             from kavach.launcher.watch import Watches
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import ConfigError, UnsupportedError
 from kavach.launcher import client, limits, negotiate
+from kavach.launcher.devices import expand_families
 from kavach.launcher.facts import IDS_A_SANDBOX, count_tasks, read_facts
 from kavach.launcher.groups import LimitSpec
 from kavach.launcher.lower import LaunchPlan, lower, may_lack
@@ -41,12 +42,13 @@ def limits_driver() -> limits.Driver:
 
 
 class Built(NamedTuple):
-    """A standing wall, and what has to be removed with it."""
+    """A standing wall, what has to be removed with it, and the policy with device nodes in place of families."""
 
     standing: client.Standing
     plan: LaunchPlan
     group: Group
     scratch: str | None
+    policy: SandboxPolicy
 
 
 class Builder:
@@ -54,7 +56,7 @@ class Builder:
 
     def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, *, listening: bool) -> None:
         self._config = config
-        self._policy = policy
+        self._policy, self._beside = expand_families(policy, HostFiles())
         self._id = sandbox_id
         self._listening = listening
         self._scratch: str | None = None
@@ -78,7 +80,7 @@ class Builder:
             if self._scratch is not None:
                 trees.remove_tree(self._scratch.encode())
             raise
-        return Built(standing, plan, group, self._scratch)
+        return Built(standing, plan, group, self._scratch, self._policy)
 
     def _require_workdir(self) -> None:
         folder = self._config.workdir
@@ -141,7 +143,7 @@ class Builder:
             workdir=self._config.workdir,
             python=python,
             devices=self._policy.devices,
-            extra=(),
+            extra=self._beside,
             exposes_host="mnt" not in names or self._policy.filesystem.view == "all",
         )
         return Situation(

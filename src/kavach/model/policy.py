@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Paths = Iterable[str | PathRule]
 
 __all__ = [
+    "DEVICE_FAMILIES",
     "GROUPS",
     "LEAVES",
     "Filesystem",
@@ -51,6 +52,9 @@ LEAVES: dict[str, str] = {leaf: name for name, group in GROUPS.items() for leaf 
 
 LEAVES["profile"] = "seccomp"
 
+DEVICE_FAMILIES = ("nvidia", "dri", "kfd", "accel")
+"""Words in `devices` that stand for every node of a kind that the host has, and what its libraries read beside it."""
+
 BASIC_MAY_LACK = ("ipc_ns", "limits", "mount_view", "pid_ns", "user_ns", "uts_ns")
 """What an unprivileged container lacks; a mount view may be missing only where Landlock holds the files."""
 
@@ -74,9 +78,9 @@ class SandboxPolicy(Model, frozen=True, kw_only=True, metaclass=_PolicyType):
     Args:
         preset: the preset it started from; decides the gate's default, and `strict` refuses the host's
         network. filesystem: files. seccomp: system calls. network: hosts and ports. limits: memory,
-        processors, processes, sizes. landlock: scopes and TCP ports. devices: device nodes below /dev that
-        the command may use. may_lack: names of controls that may be missing without the run being refused;
-        `*` = all. nested: the command may build sandboxes of its own (user namespaces are permitted).
+        processors, processes, sizes. landlock: scopes and TCP ports. devices: device nodes below /dev, or
+        families of them (nvidia, dri, kfd, accel), that the command may use. may_lack: names of
+        controls that may be missing without the run being refused; `*` = all. nested: the command may build sandboxes of its own (user namespaces are permitted).
 
     Raises:
         ConfigError: an unknown word, or a value of a wrong type or outside its bounds, named by its path.
@@ -245,9 +249,13 @@ class SandboxPolicy(Model, frozen=True, kw_only=True, metaclass=_PolicyType):
                     f"no control {name!r}{nearest(name, known)}; expected * or of {words}",
                 )
         for index, path in enumerate(self.devices):
+            if path in DEVICE_FAMILIES:
+                continue
             found = path_problem(path)
-            if found is not None or not path.startswith("/dev/"):
-                yield f".devices[{index}]", found or f"expected a path below /dev, got {path!r}"
+            if not path.startswith("/dev/"):
+                found = f"expected a path below /dev or one of {', '.join(DEVICE_FAMILIES)}, got {path!r}"
+            if found is not None:
+                yield f".devices[{index}]", found
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Yield what a preset promises and the values take back."""

@@ -31,7 +31,7 @@ def profile_schema() -> dict[str, Any]:
             "default": "basic",
         },
         "description": {"type": "string"},
-        "devices": {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}},
+        "devices": {"type": "array", "items": {"type": "string", "pattern": "^(/dev/.*|nvidia|dri|kfd|accel)$"}},
         "may_lack": {"type": "array", "items": {"enum": ["*", *(control.value for control in Control)]}},
         "nested": {"type": "boolean"},
     }
