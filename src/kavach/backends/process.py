@@ -23,7 +23,6 @@ from kavach.launcher.filters import is_allow_list
 from kavach.launcher.init import descendants
 from kavach.launcher.lower import LaunchPlan
 from kavach.linux import trees
-from kavach.model.enforcement import Control
 from kavach.model.result import Usage
 from kavach.model.secret import File
 from kavach.policy.require import require_standing
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from kavach.model.policy import SandboxPolicy
 
 STAND_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a child stands within 0.003 s
-_UNSCORED = frozenset({Control.INIT_SEPARATION, Control.NO_ORPHANS, Control.FILES_GATED, Control.WORKDIR})
 
 
 class ProcessWall:

@@ -60,11 +60,11 @@ def judge(
         bypass: whether a host folder is bound writable, past the gate.
         secret_files: where secrets become files inside, None where no secret is injected.
     """
-    view = _View(
-        policy, plan, group, driver, sight, allow_list=allow_list, bypass=bypass, secret_files=secret_files or ()
-    )
+    view = _View(policy, plan, group, driver, sight, allow_list=allow_list, secret_files=secret_files or ())
     rows: list[ControlRow] = []
-    for ask in asks(policy, also=() if secret_files is None else (Control.SECRETS,)):
+    also = [Control.SECRETS] if secret_files is not None else []
+    also += [Control.WORKDIR, Control.FILES_GATED] if bypass else []
+    for ask in asks(policy, also=also):
         if not ask.asked:
             rows.append(ask.row(ControlState.NOT_ASKED))
             continue
@@ -85,7 +85,6 @@ class _View:
         sight: Sight,
         *,
         allow_list: bool,
-        bypass: bool,
         secret_files: tuple[str, ...],
     ) -> None:
         self._policy = policy
@@ -94,7 +93,6 @@ class _View:
         self._driver = driver
         self._sight = sight
         self._allow_list = allow_list
-        self._bypass = bypass
         self._secret_files = secret_files
 
     def answer(self, ask: Ask) -> Answer:
@@ -353,9 +351,7 @@ class _View:
         )
 
     def files_gated(self) -> Answer:
-        if self._bypass:
-            return UNSUPPORTED, "", "", "a host folder is bound writable: its files bypass the gate"
-        return UNSUPPORTED, "", "", "this version has no gate"
+        return UNSUPPORTED, "", "", "a host folder is bound writable: its files bypass the gate"
 
     def devices(self) -> Answer:
         shown = {point.decode("utf-8", "replace") for point, *_ in self._sight.mounts}
@@ -368,6 +364,14 @@ class _View:
         if closed:
             return UNSUPPORTED, "", "", f"its permissions keep the command's user from it: {', '.join(closed)}"
         return ENFORCED, "", f"bound: {', '.join(self._policy.devices)}", ""
+
+    def workdir(self) -> Answer:
+        shown = [options for point, options, _, _ in self._sight.mounts if point == b"/workspace"]
+        if "mnt" not in self._plan.namespaces:
+            return DEGRADED, "", "the folder itself, held by Landlock", "no mount view: it is not shown at /workspace"
+        if not shown or not {b"nosuid", b"nodev"} <= set(shown[-1].split(b",")):
+            return FAILED, "", "", "mountinfo shows no /workspace with nosuid and nodev"
+        return ENFORCED, "", f"mountinfo: /workspace {shown[-1].decode('ascii', 'replace')}", ""
 
     def secrets(self) -> Answer:
         for path in self._secret_files:

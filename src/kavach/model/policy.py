@@ -76,11 +76,11 @@ class SandboxPolicy(Model, frozen=True, kw_only=True, metaclass=_PolicyType):
     group; `profile=` is short for one seccomp profile. None means unrestricted, empty means nothing allowed.
 
     Args:
-        preset: the preset it started from; decides the gate's default, and `strict` refuses the host's
-        network. filesystem: files. seccomp: system calls. network: hosts and ports. limits: memory,
-        processors, processes, sizes. landlock: scopes and TCP ports. devices: device nodes below /dev, or
-        families of them (nvidia, dri, kfd, accel), that the command may use. may_lack: names of
-        controls that may be missing without the run being refused; `*` = all. nested: the command may build sandboxes of its own (user namespaces are permitted).
+        preset: the preset it started from; decides the gate's default, and `strict` refuses the host's network.
+        filesystem: files. seccomp: system calls. network: hosts and ports. limits: memory, processors, processes,
+        sizes. landlock: scopes and TCP ports. devices: device nodes below /dev, or families of them (nvidia, dri,
+        kfd, accel), that the command may use. may_lack: names of controls that may be missing without the run being
+        refused; `*` = all. nested: the command may build sandboxes of its own (user namespaces are permitted).
 
     Raises:
         ConfigError: an unknown word, or a value of a wrong type or outside its bounds, named by its path.
