@@ -30,7 +30,7 @@ check: venv-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes kavach --ignoreexternal
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes kavach --ignoreexternal
 	$(BIN)/lint-imports
 
 # addopts is replaced, because pyproject.toml skips benchmarks in every other run.

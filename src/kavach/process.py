@@ -114,7 +114,7 @@ class Process:
         self._started_s = time.monotonic()
         self._ended_s: float | None = None
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        self.stdin = Input(writer)
+        self.stdin: Input = Input(writer)
         injection = sandbox.inject()
         try:
             self._running = sandbox.begin(command, injection, stdin=reader, on_chunk=self._take)
@@ -125,7 +125,7 @@ class Process:
             os.close(reader)
             injection.close()
         #: The command's pid inside the sandbox.
-        self.pid = self._running.inner_pid
+        self.pid: int = self._running.inner_pid
         self._thread = threading.Thread(target=self._pump, name=f"kavach-{sandbox.id}-{self.pid}", daemon=True)
         self._thread.start()
 

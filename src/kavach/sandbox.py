@@ -89,7 +89,7 @@ class Sandbox:
         self._tally = Tally()
         self._finalizer = weakref.finalize(self, _destroy_forgotten, self._wall, self._owner)
         self._finalizer.atexit = False  # the launcher sees this process end and takes everything along
-        self.files = SandboxFiles(self._transfer)
+        self.files: SandboxFiles = SandboxFiles(self._transfer)
 
     @classmethod
     def create(cls, config: SandboxConfig) -> Self:

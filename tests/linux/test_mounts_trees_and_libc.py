@@ -191,7 +191,7 @@ def test_negative_numbers_and_bytes_and_null_reach_the_kernel_as_they_are(tmp_pa
     finally:
         os.chdir(before)
     with pytest.raises(OSError, match="descriptor") as caught:
-        mounts.attach(-1, b"/tmp")
+        libc.syscall(uapi.SYS_PIDFD_SEND_SIGNAL, -1, 0, None, 0)
     assert caught.value.errno == errno.EBADF
 
 

@@ -65,13 +65,13 @@ def test_planted_link_is_not_read_through(sandbox: Sandbox) -> None:
 
 
 def test_link_planted_in_the_middle_reaches_no_more_than_a_command_can(sandbox: Sandbox) -> None:
-    assert sandbox.shell("ln -s /etc etc; ln -s /proc/1/root root").ok
+    assert sandbox.shell("ln -s /etc etc; ln -s /usr usr; ln -s /proc/1/root root").ok
     assert sandbox.files.read("/workspace/etc/passwd") == sandbox.exec(["cat", "/etc/passwd"]).stdout_bytes
     for path in ("/workspace/etc/shadow", "/workspace/root/etc/shadow"):
         with pytest.raises(KavachError):
             sandbox.files.read(path)
     with pytest.raises(KavachError):
-        sandbox.files.write("/workspace/etc/planted", b"x")
+        sandbox.files.write("/workspace/usr/planted", b"x")
 
 
 def test_written_file_replaces_a_planted_link_and_spares_its_target(sandbox: Sandbox) -> None:

@@ -57,7 +57,7 @@ class AsyncSandbox:
     def _hold(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._spawned: dict[int, AsyncProcess] = {}
-        self.files = AsyncSandboxFiles(sandbox.files)
+        self.files: AsyncSandboxFiles = AsyncSandboxFiles(sandbox.files)
 
     @classmethod
     async def create(cls, config: SandboxConfig) -> Self:

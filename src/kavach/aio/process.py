@@ -99,7 +99,7 @@ class AsyncProcess:
         self._ended_s: float | None = None
         self.stdin = stdin
         #: The command's pid inside the sandbox.
-        self.pid = running.inner_pid
+        self.pid: int = running.inner_pid
         _start_task(self._pump)
 
     async def _pump(self) -> None:

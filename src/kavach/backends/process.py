@@ -73,7 +73,7 @@ class ProcessWall:
         self._first_outcomes: Mapping[tuple[str, int], int] | None = None
         self._owner = os.getpid()
         #: Counts how often every process of the sandbox was killed, so that a neighbour's end can be told apart.
-        self.kills = 0
+        self.kills: int = 0
         client.shared()  # starts while the rest of the caller's way is gone; waited for in `build`
 
     def build(self) -> None:

@@ -90,8 +90,8 @@ class ProcessRun:
         on_end: Callable[[], None] | None,
     ) -> None:
         self._on_end = on_end
-        self.inner_pid = prepared.inner_pid
-        self.outer_pid = prepared.pid
+        self.inner_pid: int = prepared.inner_pid
+        self.outer_pid: int = prepared.pid
         self._wall = wall
         # Kept by the run itself: the sandbox may be destroyed, by another thread, while it is sampled.
         self._group = wall.group
@@ -118,7 +118,7 @@ class ProcessRun:
                 self._watch.arm()
             _let_go(prepared, verb, message, secrets, (given, out, err))
             undo.pop_all()
-        self.execution = Execution(
+        self.execution: Execution = Execution(
             prepared,
             course,
             stdout,

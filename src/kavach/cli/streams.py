@@ -39,7 +39,7 @@ class StreamLost(Exception):
 
     def __init__(self, handle: int, error: OSError) -> None:
         super().__init__(f"{_NAMES.get(handle, handle)}: {error.strerror}")
-        self.is_reader_gone = error.errno == errno.EPIPE
+        self.is_reader_gone: bool = error.errno == errno.EPIPE
 
 
 def open_missing_streams() -> None:

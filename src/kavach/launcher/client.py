@@ -88,10 +88,10 @@ class Launcher:
     def __init__(self) -> None:
         mine, theirs = _channel_pair()
         try:
-            self.pid = _spawn(theirs.fileno())
+            self.pid: int = _spawn(theirs.fileno())
         finally:
             theirs.close()
-        self.owner_pid = os.getpid()
+        self.owner_pid: int = os.getpid()
         self._channel = mine
         self._lock = threading.Lock()
         self._outside: tuple[tuple[bytes, int, int], ...] | None = None
@@ -177,10 +177,10 @@ class Standing:
         folder: int,
     ) -> None:
         self.pid = pid
-        self.pidfd = pidfd
+        self.pidfd: int = pidfd
         self.inodes = inodes
         self.lost = lost
-        self.folder = folder
+        self.folder: int = folder
         #: What the seccomp canaries answered where no filter of ours is.
         self.outside: tuple[tuple[bytes, int, int], ...] = ()
         self._channel = channel
@@ -270,8 +270,8 @@ class Prepared:
         self._on_listener = on_listener
         #: Who answers the filter's questions; None where it asks none.
         self.watch: Watching | None = None
-        self.pid = 0
-        self.inner_pid = 0
+        self.pid: int = 0
+        self.inner_pid: int = 0
         self.outcomes: tuple[tuple[bytes, int, int], ...] = ()
         self.lost: tuple[tuple[bytes, int], ...] = ()
         _handles.add(self)

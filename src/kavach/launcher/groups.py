@@ -99,7 +99,7 @@ class Leaf:
         self._group = group
         self._fd = -1
         self.path = path
-        self.shared = path is None
+        self.shared: bool = path is None
 
     @property
     def dirfd(self) -> int | None:
@@ -157,13 +157,13 @@ class Group:
         self.name = name
         self.spec = spec
         self.readback: dict[str, str] = {}
-        self.states = {
+        self.states: dict[str, str] = {
             "memory": "not_asked" if spec.memory_bytes is None else "degraded",
             "cpu": "not_asked" if spec.cpu_cores is None else "degraded",
             "pids": "not_asked" if spec.max_pids is None else "degraded",
         }
         self._cores = cores
-        self.init = Leaf(self, None)
+        self.init: Leaf = Leaf(self, None)
 
     def _apply(self, limit: str, folder: str, rows: tuple[tuple[str, str, bool], ...]) -> None:
         """Write one limit's files and read each back; `enforced` only if all say what was asked."""

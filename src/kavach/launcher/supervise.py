@@ -32,7 +32,7 @@ class Stream:
 
     def __init__(self, cap: int | None) -> None:
         self.cap = cap
-        self.total = 0
+        self.total: int = 0
         self._kept = 0
         self._parts: list[bytes] = []
 
@@ -74,11 +74,11 @@ class Supervision:
     def __init__(
         self, *, started_s: float, timeout_s: float | None, output_bytes: int | None, kill_on_output: bool
     ) -> None:
-        self.stdout = Stream(output_bytes)
-        self.stderr = Stream(output_bytes)
+        self.stdout: Stream = Stream(output_bytes)
+        self.stderr: Stream = Stream(output_bytes)
         self.ended: Ended | None = None
         self.not_started: tuple[str, int] | None = None
-        self.lost = False
+        self.lost: bool = False
         self.cause: EndReason | None = None
         self._deadline = None if timeout_s is None else started_s + timeout_s
         self._kill_on_output = kill_on_output

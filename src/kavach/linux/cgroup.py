@@ -34,10 +34,10 @@ class Mount:
     __slots__ = ("controllers", "point", "top", "version")
 
     def __init__(self, version: int, point: str, top: str, controllers: tuple[str, ...]) -> None:
-        self.version = version
-        self.point = point
-        self.top = top
-        self.controllers = controllers
+        self.version: int = version
+        self.point: str = point
+        self.top: str = top
+        self.controllers: tuple[str, ...] = controllers
 
     def folder(self, position: str) -> str:
         """Return the folder of the group at `position`; the mount point where that is not shown by it."""

@@ -60,7 +60,7 @@ class PooledSandbox(Sandbox):
     """A sandbox of a pool: leaving its `with` block gives it back, which ends its life in a pool for single use."""
 
     stock: Stock | None = None
-    made_s = 0.0
+    made_s: float = 0.0
 
     def __exit__(self, *_: object) -> None:
         if self.stock is None:
@@ -95,7 +95,7 @@ class Stock:
         max_age_s: float | None,
         single_use: bool,
     ) -> None:
-        self.config = make_config(config, fields)
+        self.config: SandboxConfig = make_config(config, fields)
         _require_count("warm", warm, least=0)
         if max_size is not None:
             _require_count("max_size", max_size, least=max(1, warm))

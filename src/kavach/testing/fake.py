@@ -31,7 +31,7 @@ _FIRST_PID = 2
 class FakeWall:
     """`true`, `false`, `echo WORDS`, `cat` and `sleep SECONDS`; files in a dictionary."""
 
-    backend = "fake"
+    backend: str = "fake"
 
     def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str) -> None:
         del policy, sandbox_id
