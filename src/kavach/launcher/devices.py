@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kavach.errors import UnsupportedError
 from kavach.launcher.view import READ_ONLY, Tree
-from kavach.linux import host, uapi
+from kavach.linux import uapi
 from kavach.model.policy import DEVICE_FAMILIES
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def expand_families(
     named = [device for device in policy.devices if device in DEVICE_FAMILIES]
     if not named:
         return policy, ()
-    present = host.devices() if nodes is None else nodes
+    present = _nodes_here() if nodes is None else nodes
     for family in named:
         if not present.get(family):
             raise UnsupportedError(
@@ -59,3 +59,9 @@ def expand_families(
     beside = dict.fromkeys(path for family in named for path in _BESIDE[family] if files.exists(path))
     trees = tuple(Tree(path, path, READ_ONLY | uapi.MOUNT_ATTR_NOEXEC) for path in beside)
     return policy.replace(devices=tuple(sorted(every))), trees
+
+
+def _nodes_here() -> Mapping[str, tuple[str, ...]]:
+    from kavach.linux import host  # here, because few policies name a family and every command pays for an import
+
+    return host.devices()
