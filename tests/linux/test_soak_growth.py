@@ -100,7 +100,11 @@ def test_nothing_grows_with_the_number_of_runs(way):
     assert done.returncode == 0, done.stderr[-3000:]
     first, last = json.loads(done.stdout)
     for name in ("rss", "launcher_rss"):
-        assert last.pop(name) <= first.pop(name) * 1.05
+        # Over a few hundred runs the allocator's own noise is more than 5 % of a small process: 2 MiB would be a leak of
+        # 10 KiB a run. The full numbers leave no such room.
+        room = 0 if os.environ.get("KAVACH_SOAK") else 2048
+        before = first.pop(name)
+        assert last.pop(name) <= max(before * 1.05, before + room)
     assert last == first
 
 
