@@ -341,7 +341,7 @@ class _View:
         )
 
     def no_orphans(self) -> Answer:
-        if "pid" in self._plan.namespaces:
+        if self.pid_ns()[0] is ENFORCED:
             return ENFORCED, "", "init is PID 1 of an own namespace and dies with the launcher", ""
         return (
             DEGRADED,
