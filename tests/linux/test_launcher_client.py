@@ -15,8 +15,9 @@ import pytest
 
 from kavach.errors import InternalError, LaunchError
 from kavach.launcher import client, init, negotiate
-from kavach.launcher.client import Launcher, Request, StepError
+from kavach.launcher.client import Launcher, Request
 from kavach.launcher.lower import FLAGS
+from kavach.launcher.prepared import StepError, receive_within
 from kavach.model.policy import SandboxPolicy
 
 pytestmark = pytest.mark.needs("linux", "userns")
@@ -208,7 +209,7 @@ def test_request_that_no_init_understands_harms_no_other_sandbox(launcher):
 def test_answer_that_does_not_come_is_not_waited_for():
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with left, right, pytest.raises(TimeoutError):
-        client.receive_within(left, 0.01)
+        receive_within(left, 0.01)
 
 
 def test_namespaces_are_found_by_trying(launcher):

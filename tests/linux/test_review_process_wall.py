@@ -15,7 +15,8 @@ from kavach.backends import process_run
 from kavach.credentials import CredentialProxy
 from kavach.errors import KavachError, LaunchError
 from kavach.launcher import client
-from kavach.launcher.client import Launcher, Request, StepError
+from kavach.launcher.client import Launcher, Request
+from kavach.launcher.prepared import StepError
 from kavach.model.secret import Fd, File, FromFile, SecretRef
 
 if TYPE_CHECKING:

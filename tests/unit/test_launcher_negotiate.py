@@ -9,8 +9,8 @@ import pytest
 
 from kavach.errors import LaunchError, UnsupportedError
 from kavach.launcher import build, child
-from kavach.launcher.client import StepError
 from kavach.launcher.negotiate import _CONTROL_OF_STEP, refusal, require_lackable
+from kavach.launcher.prepared import StepError
 from kavach.model.enforcement import Control
 from kavach.model.policy import SandboxPolicy
 

@@ -1,16 +1,18 @@
 """The one dispatch table from a wall's name to the class that builds it, third parties' walls included.
 
-Guarantees: an unknown or absent wall is `BackendUnavailable`, never another wall. Does not: build. May be called by:
-kavach.sandbox, kavach.doctor.
+Guarantees: an unknown or absent wall is `BackendUnavailable`, never another wall; no kernel module of ours is imported
+on a platform that it was not written for. Does not: build. May be called by: kavach.sandbox, kavach.doctor, kavach.cli.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kavach.errors import BackendUnavailable, ConfigError, KavachError
+from kavach.errors import BackendUnavailable, ConfigError, KavachError, UnsupportedError
 from kavach.model.backend import Backend
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "kavach.backends"
 #: Imported when asked for, so that `import kavach` stays small and works on every platform.
 _OWN = {"process": "kavach.backends.process:ProcessWall", "noop": "kavach.backends.noop:UnsafeNoop"}
+_MACHINES = ("x86_64", "aarch64")  # as uname(2) says it; those with a table of system calls in kavach.linux
 
 
 def create_backend(config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str) -> Wall:
@@ -29,6 +32,7 @@ def create_backend(config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str
 
     Raises:
         BackendUnavailable: no wall has that name, or it does not exist in this installation.
+        UnsupportedError: the wall cannot stand on this platform.
     """
     if config.inner_backend is not None or config.layers is not None:
         raise BackendUnavailable(
@@ -38,6 +42,7 @@ def create_backend(config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str
     return wall
 
 
+@functools.lru_cache(maxsize=64)
 def requested_score(name: str, policy: SandboxPolicy) -> StrengthScore:
     """Return what a wall that exists is worth if all it is asked for holds; one without published points is worth 0."""
     from kavach.model.score import StrengthScore
@@ -54,10 +59,13 @@ def load_backend(name: str) -> type:
 
     Raises:
         BackendUnavailable: there is none; says which there are.
+        UnsupportedError: it is the process wall, and this is not its platform.
     """
     word = name.lower()
     target = _OWN.get(word)
     if target is not None:
+        if word == "process":
+            require_platform()  # ORDER: before the import, which fails elsewhere with whatever is missing first
         module, _, attribute = target.partition(":")
         found: type = getattr(import_module(module), attribute)
         return found
@@ -71,6 +79,26 @@ def load_backend(name: str) -> type:
         backend=known.value,
         missing=(f"the {known} backend",),
         hint=f"walls that exist here: {', '.join(names())}",
+    )
+
+
+def require_platform() -> None:
+    """Return where the process wall can stand: Linux, in 64 bits, on a machine whose system calls it knows.
+
+    Raises:
+        UnsupportedError: anywhere else; `found` names the platform.
+    """
+    machine = os.uname().machine if sys.platform == "linux" else ""
+    bits = 64 if sys.maxsize > 2**32 else 32
+    if machine in _MACHINES and bits == 64:
+        return
+    found = f"{sys.platform} on {machine} in {bits} bits" if machine else sys.platform
+    raise UnsupportedError(
+        f"commands run only on Linux on {' or '.join(_MACHINES)} in 64 bits, this is {found}; nothing was run",
+        control="platform",
+        needed=f"Linux on {' or '.join(_MACHINES)} in 64 bits",
+        found=found,
+        hint="run Kavach on such a Linux or in a virtual machine with one; policies and scores work here",
     )
 
 

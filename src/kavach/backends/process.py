@@ -7,7 +7,6 @@ be called by: kavach.sandbox and its twins.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
@@ -22,6 +21,7 @@ from kavach.launcher import client, evidence, freeze, negotiate, observe
 from kavach.launcher.filters import is_allow_list
 from kavach.launcher.init import descendants
 from kavach.launcher.lower import LaunchPlan
+from kavach.launcher.prepared import StepError
 from kavach.linux import trees
 from kavach.model.result import Usage
 from kavach.model.secret import File
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from kavach.credentials import Injection
     from kavach.launcher.groups import Group, Leaf
+    from kavach.launcher.prepared import Prepared
     from kavach.launcher.watch import Watches
     from kavach.model.command import Command
     from kavach.model.config import SandboxConfig
@@ -63,11 +64,11 @@ class ProcessWall:
         self._group: Group | None = None
         self._plan: LaunchPlan | None = None
         self._scratch: str | None = None
-        self._stopped: tuple[int, ...] | None = None
+        self._stopped: tuple[freeze.Stopped, ...] | None = None
         self._frozen_by_group = False
         self._mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...] = ()
         self._interfaces: tuple[str, ...] | None = None
-        self._spare: tuple[client.Prepared, Leaf] | None = None
+        self._spare: tuple[Prepared, Leaf] | None = None
         self._commands_begun = self._commands_live = self._commands_at_spare = 0
         self._judged: tuple[object, Enforcement] | None = None
         self._first_outcomes: Mapping[tuple[str, int], int] | None = None
@@ -102,7 +103,7 @@ class ProcessWall:
             if self._spare is not None and self._is_unspoilt():
                 return
             self._drop_spare()
-            if self._commands_live or descendants(self._require_standing().pid):
+            if self._commands_live or freeze.living(self._require_standing().pid):
                 return
             # The spare stands in the leaf of the command that it will be, so that a kill of the leaf reaches it.
             leaf = self._leaf()
@@ -183,25 +184,25 @@ class ProcessWall:
             try:
                 enforcement = self._observe(prepared)
                 check(enforcement)
+                return ProcessRun(
+                    self,
+                    prepared,
+                    leaf,
+                    enforcement,
+                    verb=verb,
+                    message=message,
+                    secrets=secrets,
+                    timeout_ms=timeout_ms,
+                    stdin=stdin,
+                    content=content,
+                    limits=self._policy.limits,
+                    unlimited=unlimited,
+                    on_chunk=on_chunk,
+                    on_end=self._note_end if is_command else None,
+                )
             except BaseException:
                 prepared.close()
                 raise
-            return ProcessRun(
-                self,
-                prepared,
-                leaf,
-                enforcement,
-                verb=verb,
-                message=message,
-                secrets=secrets,
-                timeout_ms=timeout_ms,
-                stdin=stdin,
-                content=content,
-                limits=self._policy.limits,
-                unlimited=unlimited,
-                on_chunk=on_chunk,
-                on_end=self._note_end if is_command else None,
-            )
         except BaseException:
             if leaf is not None:
                 leaf.remove()
@@ -213,7 +214,7 @@ class ProcessWall:
         assert self._group is not None  # noqa: S101 - start() needs a built wall
         return self._group.leaf(f"exec{next(self._execs)}")
 
-    def _take_spare(self, *, is_command: bool) -> tuple[client.Prepared, Leaf] | None:
+    def _take_spare(self, *, is_command: bool) -> tuple[Prepared, Leaf] | None:
         with self._lock:
             if self._spare is not None and not self._is_unspoilt():
                 self._drop_spare()
@@ -226,7 +227,7 @@ class ProcessWall:
         with self._lock:
             self._commands_live -= 1
 
-    def _prepare(self, leaf: Leaf) -> client.Prepared:
+    def _prepare(self, leaf: Leaf) -> Prepared:
         standing = self._require_standing()
         fd = leaf.dirfd
         prepared = None
@@ -237,7 +238,7 @@ class ProcessWall:
                 on_listener=None if self._watches is None else self._watches.start,
             )
             prepared.wait_standing(STAND_TIMEOUT_S)
-        except client.StepError as error:
+        except StepError as error:
             prepared.close() if prepared else None
             raise negotiate.refusal(error, self._require_plan()) from error
         except TimeoutError as error:
@@ -250,7 +251,7 @@ class ProcessWall:
             raise BackendError("the sandbox's init has gone; expected it to stand", runtime="process") from error
         return prepared
 
-    def _observe(self, prepared: client.Prepared) -> Enforcement:
+    def _observe(self, prepared: Prepared) -> Enforcement:
         """Return what is in force for this child; raise where the policy does not let something be missing."""
         standing, plan, group = self._require_standing(), self._require_plan(), self._group
         assert group is not None  # noqa: S101 - start() needs a built wall
@@ -281,10 +282,12 @@ class ProcessWall:
         """Kill one command's processes, or all of the sandbox where they cannot be told apart."""
         if not leaf.kill():
             self.kills += 1
-            standing = self._require_standing()
+            standing = self._standing
+            if standing is None:
+                return  # destroyed by another thread, which has killed everything
             standing.kill_all()
             if self._frozen_by_group:  # init is frozen too, and hears of it only when it is thawed
-                _kill_below(standing)
+                freeze.kill_below(standing.pid)
 
     def give_up(self) -> None:
         """End the sandbox because a command could not be killed."""
@@ -323,12 +326,12 @@ class ProcessWall:
         with self._lock:
             self._drop_spare()
         # ORDER: kill, then thaw: a frozen process dies of SIGKILL, and none runs on in between.
-        _kill_below(standing)
+        freeze.kill_below(standing.pid)
         self._thaw()
         deadline = time.monotonic() + client.END_TIMEOUT_S
         while time.monotonic() < deadline:
             standing.kill_all()
-            if not descendants(standing.pid):
+            if not freeze.living(standing.pid):
                 return
             time.sleep(0.005)
         raise BackendError("processes of the sandbox did not end", runtime="process")
@@ -349,7 +352,8 @@ class ProcessWall:
             return
         if self._watches is not None:
             self._watches.close()
-        if self._group is not None:
+        # With init its PID namespace has gone, so the groups are empty already wherever there was one.
+        if self._group is not None and not self._group.remove(0):
             self._group.kill()
             self._group.remove()
         if self._scratch is not None:
@@ -387,7 +391,7 @@ class ProcessWall:
         """Return the processes below init but a waiting child of ours, as this host numbers them."""
         spare = self._spare
         mine = 0 if spare is None else spare[0].pid
-        return tuple(pid for pid in descendants(self._require_standing().pid) if pid != mine)
+        return tuple(pid for pid in freeze.living(self._require_standing().pid) if pid != mine)
 
     @property
     def folder(self) -> int:
@@ -415,13 +419,6 @@ class ProcessWall:
         if self._plan is None:
             raise BackendError("the sandbox has no wall; expected it to stand", runtime="process")
         return self._plan
-
-
-def _kill_below(standing: client.Standing) -> None:
-    """Kill what lives below init from outside, which reaches frozen processes as well."""
-    for pid in descendants(standing.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _secret_files(config: SandboxConfig) -> tuple[str, ...] | None:

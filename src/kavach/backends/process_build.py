@@ -17,6 +17,7 @@ from kavach.launcher.devices import expand_families
 from kavach.launcher.facts import IDS_A_SANDBOX, count_tasks, read_facts
 from kavach.launcher.groups import LimitSpec
 from kavach.launcher.lower import LaunchPlan, lower, may_lack
+from kavach.launcher.prepared import StepError
 from kavach.launcher.scratch import make_scratch, sweep_scratch
 from kavach.launcher.situation import INNER_ID, Situation
 from kavach.launcher.view import HostFiles, plan_view
@@ -107,7 +108,7 @@ class Builder:
             plan = lower(self._policy, self._situation(group, names, has_proc=has_proc))
             try:
                 return launcher.create(self._request(group, plan)), plan
-            except client.StepError as error:
+            except StepError as error:
                 if error.step == "clone" and names:
                     found = negotiate.find_namespaces(launcher, plan.maps) & names
                     negotiate.require_lackable(self._policy, names - found, os.strerror(error.errno))

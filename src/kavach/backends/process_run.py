@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from kavach.backends.process import ProcessWall
     from kavach.credentials import Injection
-    from kavach.launcher.client import Prepared
     from kavach.launcher.groups import Events, Leaf
     from kavach.launcher.lower import LaunchPlan
+    from kavach.launcher.prepared import Prepared
     from kavach.model.command import Command
     from kavach.model.enforcement import Enforcement
     from kavach.model.policy import ResourceLimits
@@ -107,7 +107,6 @@ class ProcessRun:
         self._watch = None if unlimited else prepared.watch
         self._program = os.fsdecode(cast("tuple[bytes, ...]", message[0])[0])
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
-            undo.callback(prepared.close)
             self._folder = os.dup(wall.folder) if wall.folder >= 0 else -1
             undo.callback(_close, self._folder)
             stdout, out = _pipe(undo, theirs)

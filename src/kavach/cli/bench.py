@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kavach.backends import require_platform
 from kavach.cli.streams import Progress, say, write_json, write_table
 from kavach.cli.words import Parser, whole_number
 from kavach.errors import BackendError, KavachError
@@ -68,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=whole_number(1, 10_000), default=40, metavar="N", help="runs a case (40)")
     parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
     options = parser.parse_args(argv)
+    require_platform()
     rows = [*measure(options.runs), *measure_starts(min(options.runs, STARTS))]
     if options.json:
         write_json({"schema": "kavach.bench/1", "runs": options.runs, "rows": [row._asdict() for row in rows]})

@@ -86,7 +86,7 @@ class Trials:
                 "score": None if ran is None else int(ran.score),
                 "requested_score": None if ran is None else int(ran.requested_score),
                 "weaker": [] if ran is None else _weak(ran),
-                "reason": "" if refusal is None else str(refusal),
+                "reason": str(refusal) if refusal is not None else "" if ran is not None else "not tried, see the rows",
             }
         return found
 

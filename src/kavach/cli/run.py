@@ -232,7 +232,8 @@ def _copy_input(process: Process) -> None:
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise `Interrupted`, but not where the caller had them ignored."""
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    # Not every platform has SIGHUP, and there too a refusal must be heard.
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, _interrupt)

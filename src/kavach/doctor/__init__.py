@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kavach.backends import require_platform
 from kavach.doctor.diagnosis import diagnose
 from kavach.doctor.facts import CgroupFacts, HostFacts, HostFiles, KernelAnswers, ask_kernel, read_files
 from kavach.doctor.report import Availability, Report, Row
-from kavach.errors import KavachError
+from kavach.errors import KavachError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,8 +46,10 @@ def examine(*, probe: Callable[[], Iterable[Observation]] | None = None) -> Repo
         probe: runs the process wall once and returns (control, state, evidence) for each of its rows. Without
             it the report is concluded from files, system calls and one attempt at namespaces.
     """
-    if sys.platform != "linux":
-        return _foreign_platform()
+    try:
+        require_platform()
+    except UnsupportedError as error:
+        return _foreign_platform(error)
     facts = HostFacts(machine=platform.machine(), files=read_files(), kernel=ask_kernel())
     if probe is None:
         return diagnose(facts)
@@ -64,12 +67,12 @@ def examine(*, probe: Callable[[], Iterable[Observation]] | None = None) -> Repo
         return msgspec.structs.replace(report, rows=(row, *report.rows))
 
 
-def _foreign_platform() -> Report:
+def _foreign_platform(error: UnsupportedError) -> Report:
     row = Row(
         control="platform",
         available=Availability.NO,
-        cause=f"commands run on Linux only, this is {sys.platform}",
-        fix="run Kavach on Linux or inside a Linux virtual machine",
+        cause=f"commands run only on {error.needed}, this is {error.found}",
+        fix="run Kavach on such a Linux or in a virtual machine with one",
         wall_left="none; policies, scans and verification work here",
     )
     return Report(

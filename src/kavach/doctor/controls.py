@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from kavach.doctor.report import DEGRADED, NO, YES, Row, have
-from kavach.doctor.walls import has_namespaces, has_seccomp, usable_abi, wall_without
+from kavach.doctor.walls import has_namespace, has_seccomp, usable_abi, wall_without
 from kavach.linux import landlock_abi
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ _SIGNAL = landlock_abi.LANDLOCK_SCOPE_SIGNAL
 def privilege_rows(facts: HostFacts) -> list[Row]:
     """Return the rows of what every kernel has, and of the root that only an own view makes read-only."""
     rows = [have(name, "every supported kernel has it") for name in ("no_new_privs", "no_caps")]
-    if has_namespaces(facts):
+    if has_namespace(facts, "mnt"):
         return [*rows, have("read_only_root", "mounted in the own view")]
     instead = usable_abi(facts) > 0
     lost = Row(
         control="read_only_root",
         available=DEGRADED if instead else NO,
         cause="without a mount namespace the root cannot be mounted read-only",
-        fix="see user_ns",
+        fix="see mount_view",
         wall_left="Landlock refuses writing" if instead else wall_without(facts, "namespaces"),
     )
     return [*rows, lost]
@@ -54,22 +54,22 @@ def seccomp_rows(facts: HostFacts) -> list[Row]:
 
 def landlock_rows(facts: HostFacts) -> list[Row]:
     """Return the row of Landlock itself and those of what it holds, each with what replaces it here."""
-    abi, spaces = usable_abi(facts), has_namespaces(facts)
+    abi = usable_abi(facts)
     cause, fix = _landlock_cause(facts, abi)
     rows = [have("landlock", f"ABI {abi}, seen by making a ruleset")]
     if cause:
         left = wall_without(facts, "landlock")
         held = DEGRADED if abi else NO
         rows = [Row(control="landlock", available=held, cause=cause, fix=fix, wall_left=left)]
-    view = "the mount view alone" if spaces else ""
-    names = "the own namespace alone" if spaces else ""
+    view = "the mount view alone" if has_namespace(facts, "mnt") else ""
+    names = {kind: "the own namespace alone" if has_namespace(facts, kind) else "" for kind in ("net", "pid")}
     return [
         *rows,
         _right_row(facts, "filesystem", (_READ, 0, 0, 0), view, fix),
         _right_row(facts, "truncate", (_TRUNCATE, 0, 0, 0), view, fix),
         _right_row(facts, "tcp_ports", (0, _CONNECT, 0, 0), "", fix),
-        _right_row(facts, "scope_abstract", (0, 0, _ABSTRACT, 0), names, fix),
-        _right_row(facts, "scope_signal", (0, 0, _SIGNAL, 0), names, fix),
+        _right_row(facts, "scope_abstract", (0, 0, _ABSTRACT, 0), names["net"], fix),
+        _right_row(facts, "scope_signal", (0, 0, _SIGNAL, 0), names["pid"], fix),
     ]
 
 

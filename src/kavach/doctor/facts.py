@@ -46,7 +46,10 @@ class HostFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class KernelAnswers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the running kernel answered; `attempt` is (failed stage, errno) of `attempt_namespaces`."""
+    """What the running kernel answered; `attempt` is (failed stage, errno) of `attempt_namespaces`.
+
+    `refused` holds the kinds of namespaces that it could not make below a user namespace of its own.
+    """
 
     landlock_claimed: int
     landlock_errno: int
@@ -54,6 +57,7 @@ class KernelAnswers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     seccomp_actions: tuple[str, ...]
     calls: dict[str, str]
     attempt: tuple[str, int]
+    refused: tuple[str, ...] = ()
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,13 +103,15 @@ def ask_kernel() -> KernelAnswers:
     from kavach.linux import host, host_attempt
 
     claimed, code, rights = host.landlock_state()
+    stage, error, refused = host_attempt.attempt_namespaces(_run_victim)
     return KernelAnswers(
         landlock_claimed=claimed,
         landlock_errno=code,
         landlock_rights=rights,
         seccomp_actions=host.seccomp_actions(),
         calls=host.available_calls(),
-        attempt=host_attempt.attempt_namespaces(_run_victim),
+        attempt=(stage, error),
+        refused=refused,
     )
 
 

@@ -10,8 +10,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from kavach.doctor.report import DEGRADED, NO, Row, have
-from kavach.doctor.walls import best_wall, has_namespaces, has_seccomp, wall_without
+from kavach.doctor.report import DEGRADED, NO, YES, Row, have
+from kavach.doctor.walls import best_wall, has_namespace, has_namespaces, has_seccomp, wall_without
 
 if TYPE_CHECKING:
     from kavach.doctor.facts import HostFacts
@@ -45,6 +45,12 @@ EMULATIONS = {
         "run Kavach outside and use its gvisor wall, or take the outer gVisor for a second layer",
     ),
 }
+
+
+_OUTER_FILTER = (
+    "the seccomp filter of the outer container or service refuses it",
+    "allow clone, unshare, mount and pivot_root there (Docker: a seccomp profile of your own)",
+)
 
 
 def host_rows(facts: HostFacts) -> list[Row]:
@@ -116,19 +122,19 @@ def _namespace_causes(facts: HostFacts) -> list[tuple[str, str]]:
     files, found = facts.files, []
     if files.namespaces and "user" not in files.namespaces:
         found.append(("the kernel is built without user namespaces", "use a kernel with CONFIG_USER_NS=y"))
-    for name, value in files.sysctls.items():
-        if value == 0 and name.startswith("user.max_"):
-            found.append((f"{name}=0 forbids new ones", f"sysctl -w {name}=15000"))
+    found += _limit_causes(facts, "user")
     if not files.is_privileged:
         found += _plain_user_causes(files.sysctls)
     if files.seccomp_mode == 2:
-        found.append(
-            (
-                "the seccomp filter of the outer container or service refuses it",
-                "allow clone, unshare, mount and pivot_root there (Docker: a seccomp profile of your own)",
-            )
-        )
+        found.append(_OUTER_FILTER)
     return found
+
+
+def _limit_causes(facts: HostFacts, kind: str) -> list[tuple[str, str]]:
+    name = f"user.max_{kind}_namespaces"
+    if facts.files.sysctls.get(name) != 0:
+        return []
+    return [(f"{name}=0 forbids new ones", f"sysctl -w {name}=15000")]
 
 
 def _plain_user_causes(sysctls: dict[str, int]) -> list[tuple[str, str]]:
@@ -160,24 +166,39 @@ def _unknown_cause(stage: str, code: int) -> tuple[str, str]:
 
 
 def other_namespace_rows(facts: HostFacts) -> list[Row]:
-    """Return the rows of the namespaces that stand and fall with the user namespace."""
+    """Return the rows of the namespaces that need a user namespace, and can be refused beside it."""
     controls = {"pid": "pid_ns", "mnt": "mount_view", "ipc": "ipc_ns", "uts": "uts_ns", "net": "network"}
-    if has_namespaces(facts):
-        return [have(control, "made in a victim process") for control in controls.values()]
     return [_namespace_row(facts, kind, control) for kind, control in controls.items()]
 
 
 def _namespace_row(facts: HostFacts, kind: str, control: str) -> Row:
-    if kind == "net" and has_seccomp(facts):
-        return have(control, "without a namespace the filter refuses every socket family but unix")
-    absent = bool(facts.files.namespaces) and kind not in facts.files.namespaces
+    if has_namespace(facts, kind):
+        return have(control, "made in a victim process")
+    is_replaced = kind == "net" and has_seccomp(facts)
+    cause, fix = _kind_cause(facts, kind)
     return Row(
         control=control,
-        available=NO,
-        cause=f"the kernel has no {kind} namespaces" if absent else "it needs a user namespace",
-        fix="use a kernel built with them" if absent else "see user_ns",
-        wall_left=wall_without(facts, "namespaces"),
+        available=YES if is_replaced else NO,
+        cause=cause,
+        fix=fix,
+        wall_left=best_wall(facts),
+        evidence="without a namespace the filter refuses every socket family but unix" if is_replaced else "",
     )
+
+
+def _kind_cause(facts: HostFacts, kind: str) -> tuple[str, str]:
+    """Return why a namespace of this kind cannot be made, and the fix."""
+    if facts.files.namespaces and kind not in facts.files.namespaces:
+        return f"the kernel has no {kind} namespaces", "use a kernel built with them"
+    if not has_namespaces(facts):
+        return "it needs a user namespace", "see user_ns"
+    if kind not in facts.kernel.refused:
+        return "a mount view needs a PID namespace, whose /proc it shows", "see pid_ns"
+    known = _limit_causes(facts, kind)
+    if not known and facts.files.seccomp_mode == 2:
+        known = [_OUTER_FILTER]
+    words = f"the kernel or a security module refuses a {kind} namespace", "look for a denial in the kernel log"
+    return known[0] if known else words
 
 
 def proc_rows(facts: HostFacts) -> list[Row]:

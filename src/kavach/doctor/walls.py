@@ -14,9 +14,19 @@ if TYPE_CHECKING:
     from kavach.doctor.facts import HostFacts
 
 
+KINDS = ("pid", "mnt", "ipc", "uts", "net")
+"""The namespaces that hold a control, by the names of /proc/self/ns."""
+
+
 def has_namespaces(facts: HostFacts) -> bool:
-    """Return whether the attempt came at least as far as mounting inside its own namespaces."""
+    """Return whether the attempt came at least as far as mounting inside the namespaces it could make."""
     return facts.kernel.attempt[0] in {"", "fresh_proc"}
+
+
+def has_namespace(facts: HostFacts, kind: str) -> bool:
+    """Return whether one of this kind stood; a mount view counts only beside a PID namespace, whose /proc it needs."""
+    needed = {kind, "pid"} if kind == "mnt" else {kind}
+    return has_namespaces(facts) and not needed & set(facts.kernel.refused)
 
 
 def has_seccomp(facts: HostFacts) -> bool:
@@ -42,25 +52,24 @@ def usable_abi(facts: HostFacts) -> int:
 
 def best_wall(facts: HostFacts) -> str:
     """Return the strongest process wall that stands here, in words."""
-    return _wall_of(namespaces=has_namespaces(facts), landlock=usable_abi(facts) > 0, seccomp=has_seccomp(facts))
-
-
-def _wall_of(*, namespaces: bool, landlock: bool, seccomp: bool) -> str:
-    """Return the name of the process wall made of these parts."""
-    parts = [
-        name for name, there in (("namespaces", namespaces), ("Landlock", landlock), ("seccomp", seccomp)) if there
-    ]
-    if not namespaces and not landlock:
-        return "none: neither namespaces nor Landlock; commands are refused"
-    kind = "process wall" if namespaces else "process wall without namespaces"
-    return f"{kind}: {', '.join(parts)} and limits"
+    return wall_without(facts)
 
 
 def wall_without(facts: HostFacts, *lost: str) -> str:
     """Return the wall that is left once `lost` ("namespaces", "landlock", "seccomp") are not there."""
-    parts = {
-        "namespaces": has_namespaces(facts),
-        "landlock": usable_abi(facts) > 0,
-        "seccomp": has_seccomp(facts),
-    }
-    return _wall_of(**{name: there and name not in lost for name, there in parts.items()})
+    namespaces = "" if "namespaces" in lost else _namespaces(facts)
+    has_view = bool(namespaces) and has_namespace(facts, "mnt")
+    landlock = "Landlock" if usable_abi(facts) and "landlock" not in lost else ""
+    seccomp = "seccomp" if has_seccomp(facts) and "seccomp" not in lost else ""
+    if not has_view and not landlock:
+        return f"none: neither {'a mount view' if namespaces else 'namespaces'} nor Landlock; commands are refused"
+    kind = "process wall" if namespaces else "process wall without namespaces"
+    return f"{kind}: {', '.join(filter(None, (namespaces, landlock, seccomp)))} and limits"
+
+
+def _namespaces(facts: HostFacts) -> str:
+    """Return "namespaces" with those that are missing, or "" where none can be had."""
+    if not has_namespaces(facts):
+        return ""
+    missing = [kind for kind in KINDS if not has_namespace(facts, kind)]
+    return f"namespaces (but {' and '.join(missing)})" if missing else "namespaces"

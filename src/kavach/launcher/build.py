@@ -11,7 +11,6 @@ import _socket
 import errno
 import os
 import resource
-import stat
 
 from kavach.linux import confine, landlock, mounts, namespaces, seccomp, uapi
 
@@ -145,17 +144,22 @@ def mask(wall: Wall, targets: tuple[bytes, ...]) -> None:
     """Cover each target with an empty, read-only, unreadable folder or file; make it first where a command could."""
     for target in targets:
         try:
-            found = os.stat(target)
+            # SECURITY: opened through any link: what it leads to is covered, and not the link, by all its names.
+            place = os.open(target, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
             # On a read-only view nobody inside can make it; on a file system of ours it is made now and covered.
             if os.stat(_nearest(target)).st_dev not in wall.devices:
                 continue
             _ensure(wall, target, folder=True)
-            found = os.stat(target)
-        # SECURITY: move_mount would cover the link and leave what it leads to readable by its other name.
-        real = os.path.realpath(target)
-        empty = b"/.kavach/folder" if stat.S_ISDIR(found.st_mode) else b"/.kavach/file"
-        mounts.attach(mounts.open_tree(empty, _READ_ONLY), real)
+            place = os.open(target, os.O_PATH | os.O_CLOEXEC)
+        try:
+            tree = mounts.open_tree(b"/.kavach/folder" if mounts.is_folder(place) else b"/.kavach/file", _READ_ONLY)
+            try:
+                mounts.attach_at(tree, place)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(place)
 
 
 def _nearest(path: bytes) -> bytes:

@@ -8,8 +8,10 @@ kavach.backends.process only. Safe to call from any thread.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import functools
 import marshal
 import os
 import select
@@ -19,17 +21,17 @@ import sys
 import tempfile
 import threading
 import time
-import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kavach.errors import InternalError, LaunchError
+from kavach.errors import InternalError, LaunchError, UnsupportedError
 from kavach.launcher import wire
+from kavach.launcher.prepared import Prepared, handles, is_readable, read_rows, receive_within, step_error
 from kavach.linux.cgroup import find_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kavach.model.result import Denial
+    from kavach.launcher.prepared import Watching
 
 START_TIMEOUT_S = 20.0  # protects the caller from a host that swaps; a start takes 0.03 s
 BUILD_TIMEOUT_S = 20.0  # protects the caller from a hung mount; a build takes 0.003 s
@@ -52,34 +54,6 @@ class Request(NamedTuple):
     folders: tuple[bytes, ...] = ()
     scratch: tuple[bytes, ...] = ()
     cgroup_fd: int = -1
-
-
-class Watching(Protocol):
-    """Who answers a listening filter (kavach.launcher.watch)."""
-
-    def arm(self) -> None:
-        """Keep what is refused from now on."""
-
-    def not_found(self, program: str) -> None:
-        """Keep that a command's own program was not found."""
-
-    def denials(self) -> tuple[Denial, ...]:
-        """Return what was refused."""
-
-    def close(self) -> None:
-        """Answer nothing more."""
-
-    def abandon(self) -> None:
-        """Let go of what belongs to the parent."""
-
-
-class StepError(Exception):
-    """A step was refused by the kernel: its name and errno. Caught by the process backend, never public."""
-
-    def __init__(self, step: str, code: int) -> None:
-        super().__init__(f"{step}: {os.strerror(code)}")
-        self.step = step
-        self.errno = code
 
 
 class Launcher:
@@ -108,7 +82,7 @@ class Launcher:
             if self._outside is None:
                 try:
                     message, _, _ = receive_within(self._channel, START_TIMEOUT_S)
-                    self._outside = _rows(message, b"hello")[0]
+                    self._outside = read_rows(message, b"hello")[0]
                 except (EOFError, OSError, ValueError) as error:
                     self._channel.close()
                     hint = f"{sys.executable} -I -S must run: {error}"
@@ -159,6 +133,10 @@ class Launcher:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
+    def leave_open(self) -> None:
+        """At the end of the interpreter: neither close the channel nor warn that it is open."""
+        self._channel.detach()
+
     def abandon(self) -> None:
         """In a forked child of the host: let go of the parent's launcher."""
         self._channel.close()
@@ -185,7 +163,7 @@ class Standing:
         self.outside: tuple[tuple[bytes, int, int], ...] = ()
         self._channel = channel
         self._lock = threading.Lock()
-        _handles.add(self)
+        handles.add(self)
 
     def prepare(
         self,
@@ -230,7 +208,7 @@ class Standing:
 
     def is_alive(self) -> bool:
         """Return whether init still runs."""
-        return self.pidfd >= 0 and not _is_readable(self.pidfd, 0)
+        return self.pidfd >= 0 and not is_readable(self.pidfd, 0)
 
     def kill(self) -> None:
         """Kill init, and by that everything in its PID namespace; returns at once."""
@@ -240,7 +218,7 @@ class Standing:
 
     def wait_gone(self, timeout_s: float) -> bool:
         """Return whether init, and with it every process of its namespace, has ended within `timeout_s`."""
-        return self.pidfd < 0 or _is_readable(self.pidfd, timeout_s)
+        return self.pidfd < 0 or is_readable(self.pidfd, timeout_s)
 
     def end_politely(self) -> None:
         """Close the channel: init ends every descendant and itself (the only way without a PID namespace)."""
@@ -262,80 +240,6 @@ class Standing:
         self.release()
 
 
-class Prepared:
-    """One command child: its channel, and what it reported when it stood."""
-
-    def __init__(self, channel: socket.socket, on_listener: Callable[[int], Watching] | None = None) -> None:
-        self.channel = channel
-        self._on_listener = on_listener
-        #: Who answers the filter's questions; None where it asks none.
-        self.watch: Watching | None = None
-        self.pid: int = 0
-        self.inner_pid: int = 0
-        self.outcomes: tuple[tuple[bytes, int, int], ...] = ()
-        self.lost: tuple[tuple[bytes, int], ...] = ()
-        _handles.add(self)
-
-    def accept(self, message: object, descriptors: list[int], pid: int) -> bool:
-        """Take one message in; return whether the child stands now.
-
-        Raises:
-            StepError: a step failed, nothing was run.
-            ValueError: not a message of a child.
-        """
-        if not isinstance(message, tuple) or not message:
-            wire.close_all(descriptors)
-            raise ValueError("not a message of a command child")
-        if message[0] == b"listener" and len(descriptors) == 1 and self._on_listener and self.watch is None:
-            # ORDER: before the child's last canaries, whose calls wait for an answer.
-            self.watch = self._on_listener(descriptors.pop())
-            return False
-        wire.close_all(descriptors)
-        if message[0] == b"not_started":
-            raise _step_error(message)
-        inner, self.outcomes, self.lost = _rows(message, b"standing")
-        self.pid, self.inner_pid = pid, int(inner)
-        return True
-
-    def wait_standing(self, timeout_s: float) -> None:
-        """Return when the child stands, its pid (as seen here, vouched for by the kernel) known.
-
-        Raises:
-            StepError: a step failed, nothing was run.
-            BrokenPipeError: the sandbox is gone.
-            TimeoutError: not within `timeout_s`.
-        """
-        deadline = time.monotonic() + timeout_s
-        try:
-            while not self.accept(*receive_within(self.channel, max(0.0, deadline - time.monotonic()))):
-                continue
-        except (EOFError, ValueError) as error:
-            raise BrokenPipeError(errno.EPIPE, "the sandbox is gone") from error
-
-    def go(self, message: tuple[object, ...], descriptors: tuple[int, ...]) -> None:
-        """Let the child become the command (kavach.launcher.child describes the message)."""
-        wire.send(self.channel, message, descriptors)
-
-    def has_ended(self) -> bool:
-        """Return whether nobody holds the child's end of the channel any more."""
-        poll = select.poll()
-        poll.register(self.channel, 0)
-        return bool(poll.poll(0))
-
-    def close(self) -> None:
-        """Close the channel; a child that still waits for `go` ends. Idempotent."""
-        self.channel.close()
-
-    abandon = close
-
-
-def receive_within(channel: socket.socket, timeout_s: float) -> tuple[Any, list[int], int]:
-    """Return one message (kavach.launcher.wire.receive), or raise TimeoutError."""
-    if not _is_readable(channel.fileno(), timeout_s):
-        raise TimeoutError(errno.ETIMEDOUT, "no answer in time")
-    return wire.receive(channel)
-
-
 def _await_standing(channel: socket.socket) -> Standing:
     """Read the launcher's `made` and init's `standing`, in whichever order they come."""
     deadline = time.monotonic() + BUILD_TIMEOUT_S
@@ -347,47 +251,21 @@ def _await_standing(channel: socket.socket) -> Standing:
         while made is None or standing is None:
             message, descriptors, _ = receive_within(channel, max(0.0, deadline - time.monotonic()))
             if isinstance(message, tuple) and message[:1] == (b"made",) and made is None:
-                made, kept = _rows(message, b"made"), descriptors
+                made, kept = read_rows(message, b"made"), descriptors
             elif isinstance(message, tuple) and message[:1] == (b"standing",) and standing is None:
-                standing, folder = _rows(message, b"standing"), descriptors
+                standing, folder = read_rows(message, b"standing"), descriptors
             else:
                 wire.close_all(descriptors)
-                raise _step_error(message)
+                raise step_error(message)
         pid, inodes = made
         return Standing(channel, pid, kept.pop(), inodes, standing[1], folder.pop() if folder else -1)
-    except (EOFError, TimeoutError, ValueError, IndexError) as error:
+    except BaseException as error:
         wire.close_all(kept)
         wire.close_all(folder)
-        raise LaunchError(
-            "the sandbox's init ended or hung while building", step="standing", errno=errno.EPIPE
-        ) from error
-    except StepError:
-        wire.close_all(kept)
-        wire.close_all(folder)
+        if isinstance(error, (EOFError, OSError, ValueError, IndexError)):
+            words = "the sandbox's init ended or hung while building"
+            raise LaunchError(words, step="standing", errno=errno.EPIPE) from error
         raise
-
-
-def _rows(message: object, verb: bytes) -> tuple[Any, ...]:
-    if not isinstance(message, tuple) or len(message) < 2 or message[0] != verb:
-        raise ValueError(f"expected {verb!r}")
-    return message[1:]
-
-
-def _step_error(message: object) -> StepError:
-    if (
-        isinstance(message, tuple)
-        and len(message) == 3
-        and isinstance(message[1], bytes)
-        and isinstance(message[2], int)
-    ):
-        return StepError(message[1].decode("ascii", "replace"), message[2])
-    raise ValueError("not a message")
-
-
-def _is_readable(handle: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(max(0, int(timeout_s * 1000 + 0.999))))
 
 
 def _channel_pair() -> tuple[socket.socket, socket.socket]:
@@ -411,7 +289,6 @@ def _spawn(channel: int) -> int:
     return os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=())
 
 
-_handles: weakref.WeakSet[Any] = weakref.WeakSet()
 _shared: Launcher | None = None
 _shared_lock = threading.Lock()
 
@@ -420,9 +297,11 @@ def shared() -> Launcher:
     """Return this process's launcher, started at first use and again if it has died.
 
     Raises:
+        UnsupportedError: this kernel, or a filter that this process is under, has no pidfd_open.
         InternalError: it does not start.
     """
     global _shared  # noqa: PLW0603 - one launcher a process is the design
+    _require_pidfd()
     with _shared_lock:
         if _shared is None or not _shared.is_alive():
             if _shared is not None:
@@ -431,15 +310,30 @@ def shared() -> Launcher:
         return _shared
 
 
+@functools.cache
+def _require_pidfd() -> None:
+    """Refuse a host on which no process can be held: numbers alone may be given out again."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise UnsupportedError(
+            f"pidfd_open: {os.strerror(error.errno or errno.ENOSYS)}; no process could be held; nothing was run",
+            control="pid_ns",
+            needed="pidfd_open (Linux 5.3), allowed by the filter of an outer container",
+            found=errno.errorcode.get(error.errno or 0, str(error.errno)),
+            hint="let the container's seccomp profile allow pidfd_open and pidfd_send_signal",
+        ) from error
+
+
 def hold(handle: Watching) -> None:
     """Let a forked child of the host abandon this handle too."""
-    _handles.add(handle)
+    handles.add(handle)
 
 
 def _after_fork_in_child() -> None:
     """Let go of everything of the parent: its sandboxes must not live as long as this child does."""
     global _shared, _shared_lock  # noqa: PLW0603 - see shared()
-    for handle in list(_handles):
+    for handle in list(handles):
         handle.abandon()
     if _shared is not None:
         _shared.abandon()
@@ -447,4 +341,11 @@ def _after_fork_in_child() -> None:
     _shared_lock = threading.Lock()
 
 
+def _leave_open_at_exit() -> None:
+    """Let the end of the process close the launcher's channel, which is how the launcher learns of it."""
+    if _shared is not None:
+        _shared.leave_open()
+
+
 os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_leave_open_at_exit)

@@ -15,7 +15,8 @@ from kavach.linux import mounts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kavach.launcher.client import Prepared, Standing
+    from kavach.launcher.client import Standing
+    from kavach.launcher.prepared import Prepared
 
 NAMESPACES = ("user", "pid", "mnt", "ipc", "uts", "net", "cgroup")  # the order in which the launcher reports inodes
 

@@ -19,7 +19,7 @@ from kavach.model.result import EndReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kavach.launcher.client import Prepared
+    from kavach.launcher.prepared import Prepared
     from kavach.launcher.supervise import Supervision
 
 _CHUNK_BYTES = 1 << 16  # pipe(7): the default capacity of a pipe

@@ -12,8 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 from kavach.errors import LaunchError, UnsupportedError
-from kavach.launcher.client import END_TIMEOUT_S, Request, StepError
+from kavach.launcher.client import END_TIMEOUT_S, Request
 from kavach.launcher.lower import CONTROL_OF, FLAGS, may_lack
+from kavach.launcher.prepared import StepError
 
 if TYPE_CHECKING:
     from kavach.launcher.client import Launcher

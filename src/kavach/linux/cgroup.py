@@ -19,6 +19,10 @@ import os
 import select
 import signal
 
+TYPE_CHECKING = False  # the typing module is not part of the jail
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")  # kernel/cgroup/cgroup-v1.c; pids since Linux 4.3
 V2_CONTROLLERS = ("memory", "pids", "cpu", "io")  # cgroup-v2.rst; cpu since Linux 4.15
 PERIOD_US = 100_000  # default_cfs_period(), kernel/sched/fair.c, Linux 3.2
@@ -221,20 +225,20 @@ def disable(folder: str, names: tuple[str, ...]) -> None:
             continue
 
 
-def _pauses_ms(timeout_ms: int) -> list[int]:
-    """Return growing pauses that together last `timeout_ms`: short ones first, most groups empty at once."""
-    pauses = []
+def _pauses_ms(timeout_ms: int) -> Iterator[int]:
+    """Yield 0, then growing pauses that together last `timeout_ms`: most groups are empty at once."""
+    yield 0
     left, step = timeout_ms, 1
     while left > 0:
-        pauses.append(min(step, left))
+        yield min(step, left)
         left -= step
         step = min(step * 2, 20)
-    return pauses
 
 
 def _pause(pause_ms: int) -> None:
     """Sleep without the clock's module, which the jail does not import."""
-    select.select([], [], [], pause_ms / 1000)
+    if pause_ms:
+        select.select([], [], [], pause_ms / 1000)
 
 
 def wait_events(folder: str, key: str, wanted: int, timeout_ms: int) -> bool:
@@ -247,7 +251,7 @@ def wait_events(folder: str, key: str, wanted: int, timeout_ms: int) -> bool:
     try:
         poller = select.poll()
         poller.register(fd, select.POLLPRI)  # kernfs reports a change as POLLERR|POLLPRI, Linux 4.3
-        for pause_ms in [0, *_pauses_ms(timeout_ms), 0]:
+        for pause_ms in _pauses_ms(timeout_ms):
             # ORDER: wait first, read second: a change before the first read is seen by that read, a change
             # after a read wakes the next poll.
             poller.poll(pause_ms)
@@ -297,7 +301,7 @@ def kill_listed(folder: str, timeout_ms: int) -> bool:
     Raises:
         OSError: a process may not be signalled (EPERM).
     """
-    for pause_ms in [0, *_pauses_ms(timeout_ms)]:
+    for pause_ms in _pauses_ms(timeout_ms):
         _pause(pause_ms)
         pids = read_pids(folder)
         if not pids:
@@ -343,7 +347,7 @@ def remove(folder: str, timeout_ms: int) -> bool:
     below = [folder]
     for parent in below:
         below.extend(f"{parent}/{name}" for name in list_children(parent))
-    for pause_ms in [0, *_pauses_ms(timeout_ms)]:
+    for pause_ms in _pauses_ms(timeout_ms):
         _pause(pause_ms)
         below = [path for path in reversed(below) if not _remove_one(path)][::-1]
         if not below:

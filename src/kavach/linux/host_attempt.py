@@ -19,31 +19,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _IMPORT = "import sys; sys.path.insert(0, sys.argv[1]); from kavach.linux import host_attempt; "
-_VICTIM = _IMPORT + "sys.stdout.write('%s %d' % host_attempt.enter_namespaces(sys.argv[1]))"
+_VICTIM = _IMPORT + "sys.stdout.write('%s %d %s' % host_attempt.enter_namespaces(sys.argv[1]))"
 _PROC_VICTIM = _IMPORT + "sys.exit(host_attempt.mount_fresh_proc())"
 STAGES = ("unshare_user", "id_map", "unshare_rest", "mount", "fresh_proc")
 NOT_RUN = "victim"
+_KINDS = {
+    "mnt": uapi.CLONE_NEWNS,
+    "pid": uapi.CLONE_NEWPID,
+    "net": uapi.CLONE_NEWNET,
+    "ipc": uapi.CLONE_NEWIPC,
+    "uts": uapi.CLONE_NEWUTS,
+    "cgroup": uapi.CLONE_NEWCGROUP,
+}
 
 
-def attempt_namespaces(run: Callable[[list[str]], tuple[int, bytes]]) -> tuple[str, int]:
-    """Return where a real attempt at all namespaces failed and the errno; ("", 0) when all stood.
+def attempt_namespaces(run: Callable[[list[str]], tuple[int, bytes]]) -> tuple[str, int, tuple[str, ...]]:
+    """Return where a real attempt at namespaces failed, the errno, and which kinds could not be made.
 
     Args:
         run: starts a program with an empty environment, waits for its end and returns (return code, stdout).
 
     Returns:
-        One of `STAGES` with an errno, or ("", 0); (`NOT_RUN`, 0) when the victim itself did not run.
+        One of `STAGES` with an errno, or ("", 0), and the kinds that a user namespace of the victim's own could
+        not make; ("unshare_rest" means: none). (`NOT_RUN`, 0, ()) when the victim itself did not run.
     """
     package_folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     returncode, output = run([sys.executable, "-I", "-S", "-c", _VICTIM, package_folder])
-    stage, _, code = output.decode("ascii", "replace").rpartition(" ")
+    stage, code, refused = [*output.decode("ascii", "replace").split(" "), "", "", ""][:3]
     if returncode != 0 or not code.isdigit() or stage not in {"", *STAGES}:
-        return NOT_RUN, 0
-    return stage, int(code)
+        return NOT_RUN, 0, ()
+    return stage, int(code), tuple(kind for kind in refused.split(",") if kind in _KINDS)
 
 
-def enter_namespaces(package_folder: str) -> tuple[str, int]:
-    """Try all namespaces, a tmpfs and a fresh /proc; return (failed stage, errno), or ("", 0).
+def enter_namespaces(package_folder: str) -> tuple[str, int, str]:
+    """Try all namespaces, a tmpfs and a fresh /proc; return (failed stage or "", errno, refused kinds with commas).
 
     SECURITY: for a victim process only: it leaves the caller inside the new namespaces.
 
@@ -51,19 +60,20 @@ def enter_namespaces(package_folder: str) -> tuple[str, int]:
         package_folder: where a second victim, inside the PID namespace, imports kavach from.
     """
     uid, gid = os.geteuid(), os.getegid()
+    refused: list[str] = []
     acts: tuple[Callable[[], object], ...] = (
         lambda: libc.syscall(uapi.SYS_UNSHARE, uapi.CLONE_NEWUSER),
         lambda: _map_ids(uid, gid),
-        _unshare_rest,
-        _mount_something,
-        lambda: _try_fresh_proc(package_folder),
+        lambda: refused.extend(_unshare_rest()),
+        lambda: "mnt" in refused or _mount_something(),
+        lambda: "mnt" in refused or "pid" in refused or _try_fresh_proc(package_folder),
     )
     for stage, act in zip(STAGES, acts, strict=True):
         try:
             act()
         except OSError as error:
-            return stage, error.errno or 0
-    return "", 0
+            return stage, error.errno or 0, ",".join(refused)
+    return "", 0, ",".join(refused)
 
 
 def _map_ids(uid: int, gid: int) -> None:
@@ -72,10 +82,17 @@ def _map_ids(uid: int, gid: int) -> None:
             file.write(text)
 
 
-def _unshare_rest() -> None:
-    flags = uapi.CLONE_NEWNS | uapi.CLONE_NEWPID | uapi.CLONE_NEWNET
-    flags |= uapi.CLONE_NEWIPC | uapi.CLONE_NEWUTS | uapi.CLONE_NEWCGROUP
-    libc.syscall(uapi.SYS_UNSHARE, flags)
+def _unshare_rest() -> list[str]:
+    """Return the kinds that were refused; raise if every one was."""
+    refused = []
+    for kind, flag in _KINDS.items():
+        try:
+            libc.syscall(uapi.SYS_UNSHARE, flag)
+        except OSError:
+            refused.append(kind)
+            if len(refused) == len(_KINDS):
+                raise
+    return refused
 
 
 def _mount_something() -> None:

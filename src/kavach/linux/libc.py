@@ -13,15 +13,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import sys
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
-# A second function object with fixed types: numbers are converted in C, which the child's speed depends on.
-_syscall_numbers = _libc["syscall"]
-_syscall_numbers.restype = ctypes.c_long
-_syscall_numbers.argtypes = [ctypes.c_long, *[ctypes.c_ulong] * 6]
+_WIDE = 0x80000000
 
 
 def syscall(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
@@ -35,12 +31,15 @@ def syscall(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char] | None
     Raises:
         OSError: the kernel refused; errno is the kernel's.
     """
-    result: int
-    if all(type(argument) is int for argument in args):
-        result = _syscall_numbers(number, *(*args, 0, 0, 0, 0, 0, 0)[:6])
+    result: int = 0
+    for argument in args:
+        # ctypes passes a bare int as a C int; what has more bits is wrapped, which costs a microsecond each.
+        if isinstance(argument, int) and not 0 <= argument < _WIDE:
+            wide = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in args]
+            result = _syscall(number, *wide)
+            break
     else:
-        wide = [ctypes.c_ulong(argument) if isinstance(argument, int) else argument for argument in args]
-        result = _syscall(ctypes.c_long(number), *wide)
+        result = _syscall(number, *args)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -57,11 +56,6 @@ def buffer(content: bytes | int) -> ctypes.Array[ctypes.c_char]:
 def address(memory: ctypes.Array[ctypes.c_char]) -> int:
     """Return the address of a buffer, for a structure that points to it; the caller keeps the buffer alive."""
     return ctypes.addressof(memory)
-
-
-def is_supported_platform() -> bool:
-    """Return whether this is Linux on a 64-bit architecture that the tables cover."""
-    return sys.platform == "linux" and os.uname().machine in {"x86_64", "aarch64"} and sys.maxsize > 2**32
 
 
 def is_missing(error: OSError) -> bool:

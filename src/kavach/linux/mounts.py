@@ -90,6 +90,12 @@ def attach(tree: int, target: bytes) -> None:
     libc.syscall(uapi.SYS_MOVE_MOUNT, tree, b"", uapi.AT_FDCWD, target, uapi.MOVE_MOUNT_F_EMPTY_PATH)
 
 
+def attach_at(tree: int, place: int) -> None:
+    """Attach the detached tree over what descriptor `place` names, which is of the same kind."""
+    flags = uapi.MOVE_MOUNT_F_EMPTY_PATH | uapi.MOVE_MOUNT_T_EMPTY_PATH
+    libc.syscall(uapi.SYS_MOVE_MOUNT, tree, b"", place, b"", flags)
+
+
 def is_folder(tree: int) -> bool:
     """Return whether the root of the tree is a folder."""
     return stat.S_ISDIR(os.fstat(tree).st_mode)

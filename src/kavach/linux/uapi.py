@@ -53,6 +53,7 @@ MNT_DETACH = 0x2  # linux/fs.h; 2.4.11
 OPEN_TREE_CLONE = 0x1  # linux/mount.h; 5.2
 OPEN_TREE_CLOEXEC = 0o2000000  # linux/mount.h; 5.2
 MOVE_MOUNT_F_EMPTY_PATH = 0x4  # linux/mount.h; 5.2
+MOVE_MOUNT_T_EMPTY_PATH = 0x40  # linux/mount.h; 5.2
 MOUNT_ATTR_RDONLY = 0x1  # linux/mount.h; 5.12
 MOUNT_ATTR_NOSUID = 0x2  # linux/mount.h; 5.12
 MOUNT_ATTR_NODEV = 0x4  # linux/mount.h; 5.12

@@ -276,7 +276,9 @@ def _preset(name: object, basic: Any) -> SandboxPolicy:  # noqa: ANN401 - the un
 
 
 def _with(start: SandboxPolicy, given: dict[str, Any]) -> SandboxPolicy:
-    """Return `start` with keywords laid over it, and the whole of it checked."""
+    """Return `start`, which is right, with keywords laid over it, and the whole of it checked."""
+    if not given:
+        return start
     whole: dict[str, Any] = {}
     leaves: dict[str, dict[str, Any]] = {}
     for word, value in given.items():

@@ -7,6 +7,7 @@ at run time unless the preset's `may_lack` names it. Called by `SandboxPolicy` a
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -66,4 +67,9 @@ def preset(name: object) -> SandboxPolicy:
     if make is None:
         got = f"{name!r}{nearest(name, PRESETS)}" if isinstance(name, str) else type(name).__name__
         raise ConfigError(f"$.preset: expected minimal, basic or strict, got {got}", key="$.preset")
+    return _made(make)
+
+
+@functools.cache
+def _made(make: Callable[[SandboxPolicy], SandboxPolicy]) -> SandboxPolicy:
     return make(SandboxPolicy())

@@ -36,6 +36,8 @@ UNRESTRICTED = "unrestricted"
 
 PLAIN = ("devices", "may_lack", "nested")
 _TOP = ("extends", "description", *GROUPS, *PLAIN)
+#: open(2); Windows has neither flag, and no named pipe in its file system that could make an open wait.
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def load_profile(path: str | os.PathLike[str]) -> SandboxPolicy:
@@ -111,7 +113,7 @@ def _read(path: str) -> bytes:
 def _read_regular(path: str) -> bytes | None:
     """Return one byte more than a profile may have at most, or None for what is no regular file."""
     # SECURITY: a pipe or a device must not make a loader hang or read for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
