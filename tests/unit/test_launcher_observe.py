@@ -89,6 +89,7 @@ def sight(*, outcomes=None, status=None, **changes):
         "interfaces": ("lo",),
         "outside": {"ptrace": errno.ESRCH, "add_key": errno.EFAULT},
         "lost": frozenset(),
+        "init_ids": ("200000",) * 4,
     }
     filters = {"Seccomp_filters": str(2 + own_filters())}
     return Sight(outcomes=merged(OUTCOMES, outcomes), status=merged(STATUS | filters, status), **(made | changes))
@@ -233,12 +234,28 @@ def test_bounding_set_without_a_user_namespace_is_degraded_and_not_hidden():
 
 
 def test_shared_init_and_missing_pid_namespace_are_degraded():
-    found = judge(sight(), how=plan(separate_init=False, namespaces=frozenset(NAMESPACES) - {"pid"}))
+    shared = sight(init_ids=("200001",) * 4)
+    found = judge(shared, how=plan(namespaces=frozenset(NAMESPACES) - {"pid"}))
     assert found["init_separation"].state is ControlState.DEGRADED
     assert found["no_orphans"].state is ControlState.DEGRADED
 
 
+@pytest.mark.parametrize("ids", [(), ("200000", "200001", "200000", "200000")], ids=["unread", "one shared"])
+def test_init_is_separate_only_where_no_id_is_seen_to_be_shared(ids):
+    assert judge(sight(init_ids=ids))["init_separation"].state is ControlState.DEGRADED
+
+
+@pytest.mark.parametrize(("code", "state"), [
+    (errno.EINVAL, ENFORCED), (errno.EPERM, ControlState.FAILED), (errno.ENOSYS, ControlState.FAILED), (GONE, ControlState.FAILED),
+])  # fmt: skip
+def test_nested_is_in_force_where_an_unshare_reaches_the_kernel(code, state):
+    found = judge(sight(outcomes={("nested", FINAL): code}), policy=SandboxPolicy.strict(nested=True))
+    assert found["nested"].state is state
+
+
 @pytest.mark.parametrize(("change", "hole"), [
+    (outcome("host_init", 0), Hole.HOST_INIT_SIGNALABLE),
+    (outcome("environment", 0), Hole.HOST_SECRET_IN_ENVIRONMENT),
     (outcome("udp", 0), Hole.NETWORK_ESCAPED),
     (outcome("denied:0", 0), Hole.DENIED_PATH_READABLE),
     (outcome("host_socket:0", 0), Hole.HOST_SOCKET_REACHABLE),

@@ -8,7 +8,7 @@ from kavach.errors import UnsupportedError
 from kavach.model.enforcement import Control, ControlState, Enforcement, Hole
 from kavach.model.policy import SandboxPolicy
 from kavach.policy.require import find_lacks, require_standing
-from kavach.policy.strength import asks
+from kavach.policy.strength import asks, score_enforcement
 
 S = ControlState
 NAMESPACES = ("user_ns", "pid_ns", "mount_view", "ipc_ns", "uts_ns")
@@ -101,3 +101,11 @@ def test_rows_that_only_inform_never_refuse(control):
 def test_devices_that_are_missing_refuse():
     policy = SandboxPolicy.basic(devices=["/dev/dri/renderD128"])
     assert lacking(policy, devices=(S.FAILED, "")) == ["devices"]
+
+
+def test_a_hole_in_a_control_that_may_be_missing_is_let_through_and_caps_the_score():
+    policy = SandboxPolicy.basic()
+    assert "pid_ns" in policy.may_lack
+    seen = report(policy, holes=[Hole.HOST_INIT_SIGNALABLE])
+    require_standing(seen, policy)
+    assert score_enforcement(seen) <= 29

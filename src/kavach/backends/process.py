@@ -68,6 +68,7 @@ class ProcessWall:
         self._frozen_by_group = False
         self._mounts: tuple[tuple[bytes, bytes, bytes, bytes], ...] = ()
         self._interfaces: tuple[str, ...] | None = None
+        self._init_ids: tuple[str, ...] = ()
         self._spare: tuple[Prepared, Leaf] | None = None
         self._commands_begun = self._commands_live = self._commands_at_spare = 0
         self._judged: tuple[object, Enforcement] | None = None
@@ -93,6 +94,7 @@ class ProcessWall:
             self._watches = Watches(self._policy, built.plan, built.group)
         self._mounts = evidence.read_mounts(built.standing.pid)
         self._interfaces = evidence.read_interfaces(built.standing.pid)
+        self._init_ids = tuple(evidence.read_status(built.standing.pid).get("Uid", "").split())
 
     def prewarm(self) -> None:
         """Let a child stand now, so that the next `start` costs one message and one execve.
@@ -256,7 +258,7 @@ class ProcessWall:
         standing, plan, group = self._require_standing(), self._require_plan(), self._group
         assert group is not None  # noqa: S101 - start() needs a built wall
         try:
-            sight = evidence.look(standing, prepared, standing.outside, self._mounts, self._interfaces)
+            sight = evidence.look(standing, prepared, standing.outside, self._mounts, self._interfaces, self._init_ids)
         except OSError as error:
             raise BackendError("the command child ended before it could be observed", runtime="process") from error
         # The first child of a sandbox has tried every canary, the later ones what concerns a child alone.

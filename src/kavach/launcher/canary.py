@@ -98,6 +98,12 @@ def _access(path: bytes) -> None:
         raise OSError(errno.EACCES, "not readable and writable")
 
 
+def _environment() -> None:
+    # The interpreter itself sets LC_CTYPE (PEP 538); whatever else there is came from the host.
+    if not set(os.environ) - {"LC_CTYPE"}:
+        raise OSError(errno.ENOENT, "no variable was inherited")
+
+
 def _ptrace() -> None:
     # No request has this number and no process the id 0: ESRCH from the kernel itself, whatever the privileges.
     libc.syscall(uapi.SYS_PTRACE, 0x7FFFFFFF, 0, 0, 0)
@@ -112,6 +118,11 @@ def _new_user_namespace() -> None:
     libc.syscall(uapi.SYS_UNSHARE, uapi.CLONE_NEWUSER)
 
 
+def _invalid_namespace() -> None:
+    # No namespace has the lowest bit: EINVAL from the kernel itself, where no filter stands before it.
+    libc.syscall(uapi.SYS_UNSHARE, uapi.CLONE_NEWUSER | 1)
+
+
 ACTS: dict[bytes, Callable[..., None]] = {
     b"signal": _signal,
     b"abstract": _abstract,
@@ -123,7 +134,9 @@ ACTS: dict[bytes, Callable[..., None]] = {
     b"open": _open,
     b"access": _access,
     b"device": _device,
+    b"environment": _environment,
     b"ptrace": _ptrace,
     b"add_key": _add_key,
     b"user_namespace": _new_user_namespace,
+    b"invalid_namespace": _invalid_namespace,
 }

@@ -32,6 +32,7 @@ class Sight(NamedTuple):
     outcomes: Mapping[tuple[str, int], int]
     outside: Mapping[str, int]
     lost: frozenset[str]
+    init_ids: tuple[str, ...]
 
 
 def host_inodes() -> dict[str, int]:
@@ -51,6 +52,7 @@ def look(
     outside: tuple[tuple[bytes, int, int], ...],
     mount_rows: tuple[tuple[bytes, bytes, bytes, bytes], ...],
     interfaces: tuple[str, ...] | None,
+    init_ids: tuple[str, ...],
 ) -> Sight:
     """Return what is to be seen of a command child that stands and waits for `go`.
 
@@ -66,6 +68,7 @@ def look(
         outcomes={(name.decode(), phase): code for name, phase, code in prepared.outcomes},
         outside={name.decode(): code for name, _, code in outside},
         lost=frozenset(name.decode() for name, _ in (*standing.lost, *prepared.lost)),
+        init_ids=init_ids,
     )
 
 

@@ -14,6 +14,8 @@ from kavach.launcher.situation import DISCARD, NOWHERE, WITNESS, Situation
 from kavach.linux import landlock_abi as abi
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from kavach.model.policy import SandboxPolicy
 
 
@@ -24,10 +26,7 @@ def canaries_for(
     names = situation.namespaces
     before, after, final = canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK, canary.FINAL
     rows: list[tuple[object, ...]] = []
-    if rights[2] & abi.LANDLOCK_SCOPE_SIGNAL and "pid" in names:
-        rows += [(when, b"signal", b"signal", 1) for when in (before, after)]
-    if rights[2] & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
-        rows += [(when, b"abstract", b"abstract", WITNESS) for when in (before, after)]
+    rows += _reach_canaries(names, rights[2])
     # Without a mount view root's child cannot reach the command's folder before its ids change, or it could make one.
     if rights[0] and ("mnt" in names or not situation.facts.can_map_range):
         place = b"/tmp" if "mnt" in names else (situation.scratch or "/").encode()
@@ -50,7 +49,22 @@ def canaries_for(
     # Only where the filter refuses it: one that succeeds would put the child itself into the new namespace.
     if not policy.nested and policy.seccomp.profiles is not None:
         rows.append((final, b"user_namespace", b"user_namespace"))
+    if policy.nested:
+        rows.append((final, b"nested", b"invalid_namespace"))
     return tuple(rows)
+
+
+def _reach_canaries(names: Collection[str], scoped: int) -> list[tuple[object, ...]]:
+    """Try init, the host's init where it has a number inside, and look for what a child inherited."""
+    phases = (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)
+    rows: list[tuple[object, ...]] = [(canary.FINAL, b"environment", b"environment")]
+    if scoped & abi.LANDLOCK_SCOPE_SIGNAL and "pid" in names:
+        rows += [(when, b"signal", b"signal", 1) for when in phases]
+    if "pid" not in names:
+        rows.append((canary.FINAL, b"host_init", b"signal", 1))
+    if scoped & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
+        rows += [(when, b"abstract", b"abstract", WITNESS) for when in phases]
+    return rows
 
 
 def _path_canaries(policy: SandboxPolicy) -> list[tuple[object, ...]]:

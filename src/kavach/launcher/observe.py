@@ -107,6 +107,10 @@ class _View:
             found.append(Hole.DENIED_PATH_READABLE)
         if self._outcomes("host_socket") & _CONNECTED:
             found.append(Hole.HOST_SOCKET_REACHABLE)
+        if self._outcome("host_init") == 0:
+            found.append(Hole.HOST_INIT_SIGNALABLE)
+        if self._outcome("environment") == 0:
+            found.append(Hole.HOST_SECRET_IN_ENVIRONMENT)
         if "user" not in self._plan.namespaces and self._sight.status.get("Uid", "").split()[:1] == ["0"]:
             found.append(Hole.HOST_ROOT)
         return found
@@ -331,8 +335,10 @@ class _View:
         return UNSUPPORTED, "", "", "Landlock below ABI 6 (6.12), and no namespace in its place"
 
     def init_separation(self) -> Answer:
-        if self._plan.separate_init:
-            return ENFORCED, "separate", "init runs under another user id than the commands", ""
+        command = self._sight.status.get("Uid", "").split()
+        if command and self._sight.init_ids and not set(command) & set(self._sight.init_ids):
+            seen = f"/proc/PID/status: Uid {command[0]}, init's {self._sight.init_ids[0]}"
+            return ENFORCED, "separate", seen, ""
         return (
             DEGRADED,
             "shared",
@@ -384,7 +390,14 @@ class _View:
         return ENFORCED, "", f"each value in a sealed memfd that only the command's child receives{files}", ""
 
     def nested(self) -> Answer:
-        return ENFORCED, "", "user namespaces permitted by the filter", ""
+        if self._outcome("nested") == errno.EINVAL:
+            return ENFORCED, "", "an unshare of a namespace that does not exist reached the kernel: EINVAL", ""
+        return (
+            FAILED,
+            "",
+            "",
+            f"an unshare of a namespace that does not exist answered {_name(self._outcome('nested'))}",
+        )
 
 
 _NOWHERE_TEXT = "192.0.2.1"

@@ -153,12 +153,12 @@ class _Launcher:
             if uid_map:
                 namespaces.write_id_maps(pid, uid_map, gid_map, deny_setgroups=bool(deny))
             # ORDER: init is still dumpable and has done nothing; later its namespaces could not be read.
-            inodes = tuple(os.stat(b"/proc/%d/ns/%s" % (pid, name)).st_ino for name in NAMESPACES)
+            inodes = [os.stat(b"/proc/%d/ns/%s" % (pid, name)).st_ino for name in NAMESPACES]
         except OSError as error:
             os.kill(pid, uapi.SIGKILL)
             _refuse(channel, stage, error)
             return
-        wire.send(channel, (b"made", pid, inodes), (pidfd,))
+        wire.send(channel, (b"made", pid, (*inodes,)), (pidfd,))
         start.send(b"m", _socket.MSG_NOSIGNAL)
 
     def _forget(self, pidfd: int) -> None:
