@@ -89,7 +89,6 @@ class Sandbox:
         self._tally = Tally()
         self._finalizer = weakref.finalize(self, _destroy_forgotten, self._wall, self._owner)
         self._finalizer.atexit = False  # the launcher sees this process end and takes everything along
-        self.files: SandboxFiles = SandboxFiles(self._transfer)
 
     @classmethod
     def create(cls, config: SandboxConfig) -> Self:
@@ -114,6 +113,11 @@ class Sandbox:
     def history(self) -> tuple[Step, ...]:
         """Every state it has been in, with the time in UTC."""
         return tuple(self._steps)
+
+    @property
+    def files(self) -> SandboxFiles:
+        """Its files, as a command sees them."""
+        return SandboxFiles(self._transfer)
 
     @property
     def config(self) -> SandboxConfig:

@@ -110,6 +110,8 @@ class Execution:
         for handle in list(self._pipes):
             self._drop(handle)
         self.prepared.close()
+        # Both lead back to whoever holds this object: kept, they would keep a whole run until a collection.
+        self._sample = self._on_chunk = None
 
     def _read(self, handle: int, now_s: float) -> bool:
         """Take one chunk; return whether there may be more."""

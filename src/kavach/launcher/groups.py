@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import resource
+import weakref
 
 import msgspec
 
@@ -163,7 +164,11 @@ class Group:
             "pids": "not_asked" if spec.max_pids is None else "degraded",
         }
         self._cores = cores
-        self.init: Leaf = Leaf(self, None)
+        self.init: Leaf = self._init_leaf(None)
+
+    def _init_leaf(self, path: str | None) -> Leaf:
+        # A group that held itself would stay until a collection, and with it all that a run has left.
+        return Leaf(weakref.proxy(self), path)
 
     def _apply(self, limit: str, folder: str, rows: tuple[tuple[str, str, bool], ...]) -> None:
         """Write one limit's files and read each back; `enforced` only if all say what was asked."""

@@ -79,7 +79,7 @@ class _Version2Group(Group):
         # everywhere.
         cgroup.enable(path, tuple(name for name in ("memory", "pids", "io") if name in held))
         os.mkdir(path + "/init", 0o755)
-        self.init = Leaf(self, path + "/init")
+        self.init = self._init_leaf(path + "/init")
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ class _Version1Group(Group):
         if twin is not None:
             os.mkdir(twin, 0o755)
             os.mkdir(twin + "/init", 0o755)
-            self.init = Leaf(self, twin + "/init")
+            self.init = self._init_leaf(twin + "/init")
 
     @property
     def folders(self) -> tuple[str, ...]:
