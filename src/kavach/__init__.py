@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         UnsupportedError,
         Withheld,
     )
+    from kavach.gate.public import ScanResult, scan, scan_command
+    from kavach.gate.stream import StreamScanner
     from kavach.model.backend import Backend
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Control, ControlState, Enforcement
@@ -46,10 +48,11 @@ if TYPE_CHECKING:
     from kavach.model.score import StrengthScore
     from kavach.model.secret import EnvVar, Fd, File, SecretRef, Stdin
     from kavach.model.state import SandboxState
-    from kavach.model.verdict import Verdict
+    from kavach.model.verdict import ExternalizationPolicy, Finding, Severity, Verdict
     from kavach.pool import AsyncSandboxPool, SandboxPool
     from kavach.process import Chunk, Process
-    from kavach.sandbox import Sandbox, run
+    from kavach.sandbox import Sandbox
+    from kavach.sandbox.once import run
 
 __all__ = [
     "AsyncProcess",
@@ -72,8 +75,10 @@ __all__ = [
     "Enforcement",
     "EnvVar",
     "ExecResult",
+    "ExternalizationPolicy",
     "Fd",
     "File",
+    "Finding",
     "Health",
     "ImageError",
     "InternalError",
@@ -91,9 +96,12 @@ __all__ = [
     "SandboxPolicy",
     "SandboxPool",
     "SandboxState",
+    "ScanResult",
     "SeccompProfile",
     "SecretRef",
+    "Severity",
     "Stdin",
+    "StreamScanner",
     "StrengthScore",
     "UnsafeNoop",
     "UnsupportedError",
@@ -103,6 +111,8 @@ __all__ = [
     "__version__",
     "arun",
     "run",
+    "scan",
+    "scan_command",
     "scoring",
 ]
 
@@ -127,6 +137,8 @@ _HOME = {
         "UnsupportedError",
         "Withheld",
     ),
+    "kavach.gate.public": ("ScanResult", "scan", "scan_command"),
+    "kavach.gate.stream": ("StreamScanner",),
     "kavach.model.backend": ("Backend",),
     "kavach.model.config": ("SandboxConfig",),
     "kavach.model.enforcement": ("Control", "ControlState", "Enforcement"),
@@ -136,10 +148,11 @@ _HOME = {
     "kavach.model.score": ("StrengthScore",),
     "kavach.model.secret": ("EnvVar", "Fd", "File", "SecretRef", "Stdin"),
     "kavach.model.state": ("SandboxState",),
-    "kavach.model.verdict": ("Verdict",),
+    "kavach.model.verdict": ("ExternalizationPolicy", "Finding", "Severity", "Verdict"),
     "kavach.pool": ("AsyncSandboxPool", "SandboxPool"),
     "kavach.process": ("Chunk", "Process"),
-    "kavach.sandbox": ("Sandbox", "run"),
+    "kavach.sandbox": ("Sandbox",),
+    "kavach.sandbox.once": ("run",),
 }
 _OWNER = {name: module for module, names in _HOME.items() for name in names}
 

@@ -1,7 +1,8 @@
 """Files of a sandbox, as the host asks for them: always through a child inside that has no more rights than a command.
 
 Guarantees: nothing outside the sandbox's own view is reached, whatever links or trees were planted; only regular
-files are read and written; a written file is there whole or not at all. Does not: scan what it reads (the gate will).
+files are read and written; a written file is there whole or not at all. What is read leaves through
+the gate. Does not: scan names.
 May be called by: kavach.sandbox and its async twin.
 """
 
@@ -41,8 +42,9 @@ class Entry(NamedTuple):
 class SandboxFiles:
     """`sandbox.files`: read, write, list, make folders, remove; paths are absolute and inside."""
 
-    def __init__(self, transfer: Transfer) -> None:
+    def __init__(self, transfer: Transfer, release: Callable[[str, bytes], bytes]) -> None:
         self._transfer = transfer
+        self._release = release
 
     def write(self, path: str, content: bytes | str, *, mode: int = 0o644) -> None:
         """Put a file there, replacing one that is there.
@@ -59,13 +61,14 @@ class SandboxFiles:
         self._do(b"write", path, b"%o" % mode, content=bytes(data))
 
     def read(self, path: str) -> bytes:
-        """Return a regular file's bytes.
+        """Return what may leave of a regular file.
 
         Raises:
             ConfigError: the path is wrong.
+            Withheld: the gate lets nothing of it out.
             KavachError: there is none, it is a link, a device, a pipe, or not readable by a command.
         """
-        return self._do(b"read", path)
+        return self._release(path, self._do(b"read", path))
 
     def list(self, path: str = "/workspace") -> tuple[Entry, ...]:
         """Return a folder's entries, sorted by name.

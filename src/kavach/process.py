@@ -16,7 +16,6 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from kavach.errors import ConfigError, KavachError
-from kavach.gate.release import release_chunk
 from kavach.launcher.pump import drive
 from kavach.model.command import milliseconds
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kavach.model.command import Command
-    from kavach.model.result import ExecResult, RawResult
+    from kavach.model.result import ExecResult
     from kavach.sandbox import Sandbox
 
 
@@ -105,38 +104,44 @@ class Process:
 
     def __init__(self, sandbox: Sandbox, command: Command) -> None:
         self._sandbox = sandbox
+        self._passage = sandbox.steps.enter(command)
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._done = threading.Event()
-        self._raw: RawResult | None = None
         self._error: BaseException | None = None
         self._result: ExecResult | None = None
-        self._lock = threading.Lock()
         self._started_s = time.monotonic()
         self._ended_s: float | None = None
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self.stdin: Input = Input(writer)
-        injection = sandbox.inject()
         try:
-            self._running = sandbox.begin(command, injection, stdin=reader, on_chunk=self._take)
+            with self._passage:
+                self._running = sandbox.begin(self._passage, stdin=reader, on_chunk=self._take)
         except BaseException:
             self.stdin.close()
             raise
         finally:
             os.close(reader)
-            injection.close()
         #: The command's pid inside the sandbox.
         self.pid: int = self._running.inner_pid
         self._thread = threading.Thread(target=self._pump, name=f"kavach-{sandbox.id}-{self.pid}", daemon=True)
         self._thread.start()
 
     def _take(self, is_error: bool, content: bytes) -> None:  # noqa: FBT001 - the form a wall calls back in
-        released = release_chunk(content)
+        self._put(self._passage.pass_on(content, is_error=is_error), is_error=is_error)
+        if self._passage.withheld is not None:
+            self.kill()
+
+    def _put(self, released: bytes, *, is_error: bool) -> None:
         if released:
             self._chunks.put(Chunk(released, "stderr" if is_error else "stdout"))
 
     def _pump(self) -> None:
         try:
-            self._raw = drive(self._running)
+            with self._passage:
+                raw = drive(self._running)
+            for is_error in (False, True):
+                self._put(self._passage.pass_rest(is_error=is_error), is_error=is_error)
+            self._result = self._passage.conclude(raw)
         except BaseException as error:  # noqa: BLE001 - kept for whoever waits; a thread has nobody to raise to
             self._error = error
         finally:
@@ -158,13 +163,10 @@ class Process:
         milliseconds(timeout_s)
         if not self._done.wait(timeout_s):
             raise TimeoutError(f"command {self.pid} still runs after {timeout_s} s")
-        with self._lock:
-            if self._error is not None:
-                raise self._error
-            if self._result is None:
-                assert self._raw is not None  # noqa: S101 - set before `done`
-                self._result = self._sandbox.conclude(self._raw)
-            return self._result
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None  # noqa: S101 - set before `done`
+        return self._result
 
     def poll(self) -> ExecResult | None:
         """Return the result, or None while the command runs."""
@@ -202,10 +204,16 @@ class Process:
         self.stdin.close()
 
     def stream(self) -> Iterator[Chunk]:
-        """Yield released output as it comes, until the command has ended; each chunk goes to one reader."""
+        """Yield released output as it comes, until the command has ended; each chunk goes to one reader.
+
+        Raises:
+            Withheld: nothing more of it may leave; the command has been ended.
+        """
         while (chunk := self._chunks.get()) is not None:
             yield chunk
         self._chunks.put(None)
+        if self._passage.withheld is not None:
+            raise self._passage.withheld
 
     @property
     def elapsed_ms(self) -> float:

@@ -7,7 +7,6 @@ be called by: users, kavach.pool.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -22,10 +21,9 @@ from kavach.model.state import SandboxState
 from kavach.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
-    from kavach.backends.base import Running
-    from kavach.model.command import Argv, Command
+    from kavach.model.command import Argv
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Enforcement
     from kavach.model.health import Health, Metrics
@@ -186,8 +184,10 @@ class AsyncSandbox:
             KavachError: as for `Sandbox.exec`.
         """
         command = self._sandbox.command(argv, stdin=stdin, timeout_s=timeout_s, cwd=cwd, env=env)
-        raw = await drive(await in_thread(partial(self._begin, command), undo=end))
-        result = self._sandbox.conclude(raw)
+        passage = await in_thread(partial(self._sandbox.steps.enter, command))
+        with passage:
+            raw = await drive(await in_thread(partial(self._sandbox.begin, passage), undo=end))
+        result = await in_thread(partial(passage.conclude, raw))
         if reap:
             await in_thread(self._sandbox.reap)
         return result
@@ -212,12 +212,14 @@ class AsyncSandbox:
             KavachError: as for `exec`.
         """
         command = self._sandbox.command(argv, stdin=None, timeout_s=timeout_s, cwd=cwd, env=env)
-        take = Taking()
+        passage = await in_thread(partial(self._sandbox.steps.enter, command))
+        take = Taking(passage)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         stdin = AsyncInput(writer)
         try:
-            begin = partial(self._begin, command, stdin=reader, on_chunk=take.take)
-            running = await in_thread(begin, undo=end)
+            begin = partial(self._sandbox.begin, passage, stdin=reader, on_chunk=take.take)
+            with passage:
+                running = await in_thread(begin, undo=end)
         except BaseException:
             stdin.close()
             raise
@@ -272,17 +274,6 @@ class AsyncSandbox:
     async def prewarm(self) -> None:
         """Let a child stand behind the whole wall now, so that the next command costs one message and one execve."""
         await in_thread(self._sandbox.prewarm)
-
-    def _begin(
-        self,
-        command: Command,
-        *,
-        stdin: int | None = None,
-        on_chunk: Callable[[bool, bytes], None] | None = None,
-    ) -> Running:
-        """Steps 1 to 3, in a worker thread: the secrets are with the child when this returns."""
-        with contextlib.closing(self._sandbox.inject()) as injection:
-            return self._sandbox.begin(command, injection, stdin=stdin, on_chunk=on_chunk)
 
 
 async def arun(

@@ -14,13 +14,14 @@ import signal
 import sys
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from kavach.aio.calls import in_thread
 from kavach.aio.drive import drive
 from kavach.errors import ConfigError, KavachError
-from kavach.gate.release import release_chunk
 from kavach.model.command import milliseconds
 from kavach.process import Chunk
 
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kavach.backends.base import Running
-    from kavach.model.result import ExecResult, RawResult
+    from kavach.model.result import ExecResult
     from kavach.sandbox import Sandbox
+    from kavach.sandbox.passage import Passage
 
 _tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds its tasks weakly
 
@@ -90,9 +92,9 @@ class AsyncProcess:
     def __init__(self, sandbox: Sandbox, stdin: AsyncInput, take: Taking, running: Running) -> None:
         self._sandbox = sandbox
         self._take = take
+        take.on_withheld = self.kill
         self._running = running
         self._done = anyio.Event()
-        self._raw: RawResult | None = None
         self._error: BaseException | None = None
         self._result: ExecResult | None = None
         self._started_s = time.monotonic()
@@ -103,8 +105,12 @@ class AsyncProcess:
         _start_task(self._pump)
 
     async def _pump(self) -> None:
+        passage = self._take.passage
         try:
-            self._raw = await drive(self._running)
+            with passage:
+                raw = await drive(self._running)
+            self._take.finish()
+            self._result = await in_thread(partial(passage.conclude, raw))
         except Exception as error:  # noqa: BLE001 - kept for whoever waits; a task of its own has nobody to raise to
             self._error = error
         except BaseException:
@@ -144,9 +150,6 @@ class AsyncProcess:
             return None
         if self._error is not None:
             raise self._error
-        if self._result is None:
-            assert self._raw is not None  # noqa: S101 - set before `done`
-            self._result = self._sandbox.conclude(self._raw)
         return self._result
 
     def send_signal(self, number: int) -> None:
@@ -182,12 +185,20 @@ class AsyncProcess:
         self.stdin.close()
 
     async def stream(self) -> AsyncIterator[Chunk]:
-        """Yield released output as it comes, until the command has ended; each chunk goes to one reader."""
+        """Yield released output as it comes, until the command has ended; each chunk goes to one reader.
+
+        Raises:
+            Withheld: nothing more of it may leave; the command has been ended.
+        """
         while (chunk := await self.next_chunk()) is not None:
             yield chunk
 
     async def next_chunk(self) -> Chunk | None:
-        """Return some released output as soon as there is any, None when there will be no more."""
+        """Return some released output as soon as there is any, None when there will be no more.
+
+        Raises:
+            Withheld: nothing more of it may leave; the command has been ended.
+        """
         return await self._take.next()
 
     @property
@@ -202,14 +213,25 @@ class AsyncProcess:
 class Taking:
     """Released chunks on their way from the pump to the readers."""
 
-    def __init__(self) -> None:
+    def __init__(self, passage: Passage) -> None:
+        self.passage = passage
+        self.on_withheld: Callable[[], None] | None = None
         self._chunks: deque[Chunk] = deque()
         self._news = anyio.Event()
         self._is_over = False
 
     def take(self, is_error: bool, content: bytes) -> None:  # noqa: FBT001 - the form a wall calls back in
         """Queue what may be seen of a chunk."""
-        released = release_chunk(content)
+        self._put(self.passage.pass_on(content, is_error=is_error), is_error=is_error)
+        if self.passage.withheld is not None and self.on_withheld is not None:
+            self.on_withheld()
+
+    def finish(self) -> None:
+        """Queue what had to wait for the end of the output."""
+        for is_error in (False, True):
+            self._put(self.passage.pass_rest(is_error=is_error), is_error=is_error)
+
+    def _put(self, released: bytes, *, is_error: bool) -> None:
         if released:
             self._chunks.append(Chunk(released, "stderr" if is_error else "stdout"))
             self._wake()
@@ -224,9 +246,11 @@ class Taking:
         self._news = anyio.Event()
 
     async def next(self) -> Chunk | None:
-        """Return one chunk, None when there will be no more."""
+        """Return one chunk, None when there will be no more; raise what withholds the rest."""
         while not self._chunks:
             if self._is_over:
+                if self.passage.withheld is not None:
+                    raise self.passage.withheld
                 return None
             await self._news.wait()
         return self._chunks.popleft()

@@ -87,7 +87,7 @@ def read_mounts(pid: int) -> tuple[tuple[bytes, bytes, bytes, bytes], ...]:
     """Return the mounts of a process, read from outside."""
     with open(f"/proc/{pid}/mountinfo", "rb", buffering=0) as handle:
         parts = []
-        while part := handle.read(65536):
+        while part := handle.read(16384):
             parts.append(part)
     return tuple(mounts.read_mountinfo(b"".join(parts)))
 

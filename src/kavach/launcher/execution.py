@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kavach.launcher.supervise import Supervision
 
 _CHUNK_BYTES = 1 << 16  # pipe(7): the default capacity of a pipe
+_FIRST_BYTES = 1 << 12  # most output is short; the room for more is taken when there is more
 SAMPLE_S = 0.05  # how often what only a look can tell is looked at; a command shorter than that is not looked at
 
 
@@ -55,6 +56,7 @@ class Execution:
         self.prepared = prepared
         self.course = course
         self._pipes = {stdout: False, stderr: True}
+        self._room_bytes = {stdout: _FIRST_BYTES, stderr: _FIRST_BYTES}
         self._kill = kill
         self._give_up = give_up
         self._sample = sample
@@ -116,12 +118,13 @@ class Execution:
     def _read(self, handle: int, now_s: float) -> bool:
         """Take one chunk; return whether there may be more."""
         try:
-            chunk = os.read(handle, _CHUNK_BYTES)
+            chunk = os.read(handle, self._room_bytes[handle])
         except BlockingIOError:
             return False
         if not chunk:
             self._drop(handle)
             return False
+        self._room_bytes[handle] = _CHUNK_BYTES if len(chunk) == self._room_bytes[handle] else _FIRST_BYTES
         kept, kill = self.course.output(error=self._pipes[handle], chunk=chunk, now_s=now_s)
         if kept and self._on_chunk is not None:
             self._on_chunk(self._pipes[handle], kept)
@@ -157,11 +160,12 @@ class Execution:
     def _drain(self, now_s: float) -> None:
         """Take what is in the pipes now; a process left behind may write on, so at most a pipe's capacity."""
         for handle in list(self._pipes):
-            taken = 0
             with contextlib.suppress(OSError):
-                room = fcntl.fcntl(handle, fcntl.F_GETPIPE_SZ)
-                while taken <= room and self._read(handle, now_s):
-                    taken += _CHUNK_BYTES
+                left = fcntl.fcntl(handle, fcntl.F_GETPIPE_SZ)
+                while left >= 0:
+                    left -= self._room_bytes[handle]
+                    if not self._read(handle, now_s):
+                        break
 
     def _drop(self, handle: int) -> None:
         del self._pipes[handle]

@@ -61,7 +61,7 @@ def read_text(path: str) -> str:
     try:
         chunks = []
         total = 0
-        while total < MAX_CONTROL_BYTES and (chunk := os.read(fd, 65536)):
+        while total < MAX_CONTROL_BYTES and (chunk := os.read(fd, PAGE_BYTES)):
             chunks.append(chunk)
             total += len(chunk)
         return b"".join(chunks).decode("ascii", "replace").strip()

@@ -1,11 +1,10 @@
 """The sandbox: its life, and the six steps that every command goes through.
 
 Guarantees: a command starts only in state `running`, behind a wall that was seen standing, at or above `min_score`; its
-output leaves only through `gate.release`. Does not: isolate (backends do) or scan (the gate will). May be called by:
+output leaves only through `gate.release`. Does not: isolate (backends do) or scan (the gate does). May be called by:
 users, kavach.aio, kavach.pool, kavach.cli. Safe to call from any thread.
 
-The steps are numbered in `Sandbox.exec`; the documents cite the numbers. In this version no audit log, guard or scanner
-exists: a configuration that asks for one is refused, and every result says `not_scanned`.
+The steps are numbered in kavach.sandbox.passage; the documents cite the numbers.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ from kavach.backends import create_backend, requested_score, resolve_best
 from kavach.credentials import CredentialProxy, deliver
 from kavach.errors import ConfigError, LifecycleError, UnsupportedError
 from kavach.files import SandboxFiles
-from kavach.gate.release import release
 from kavach.launcher.pump import drive
 from kavach.model.command import make_command, milliseconds
 from kavach.model.config import SandboxConfig
 from kavach.model.given import UNSET, Unset, make_config, require_available
-from kavach.model.health import Health, Metrics, Tally
+from kavach.model.health import Health, Metrics
 from kavach.model.policy import SandboxPolicy
-from kavach.model.result import ExecResult, RawResult
-from kavach.model.score import StrengthScore
 from kavach.model.state import SandboxState, require_state, transition
 from kavach.policy.strength import score_enforcement
 from kavach.process import Process
+from kavach.sandbox.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from kavach.backends.base import Running, Wall
-    from kavach.credentials import Injection
     from kavach.model.command import Argv, Command
     from kavach.model.enforcement import Enforcement
+    from kavach.model.result import ExecResult, RawResult
+    from kavach.model.score import StrengthScore
     from kavach.process import Chunk
+    from kavach.sandbox.passage import Passage
 
 
 class Step(NamedTuple):
@@ -78,15 +77,16 @@ class Sandbox:
             self._config = msgspec.structs.replace(self._config, backend=resolve_best(self._policy)[0])
         self._id = f"sb-{os.urandom(6).hex()}"
         self._wall: Wall = create_backend(self._config, self._policy, self._id)
-        self._requested = requested_score(self._config.backend, self._policy)
+        requested = requested_score(self._config.backend, self._policy)
+        #: What its commands share on their way; for kavach.process and kavach.aio.
+        self.steps: Steps = Steps(self._config, self._policy, self._id, requested)
         self._lock = threading.RLock()
         self._state = SandboxState.CREATED
         self._owner = os.getpid()
-        self._steps: list[Step] = []
-        self._note(SandboxState.CREATED)
+        self._history: list[Step] = []
+        self._note(SandboxState.CREATED, backend=self._wall.backend, requested_score=int(requested))
         self._spawned: dict[int, Process] = {}
         self._enforcement: Enforcement | None = None
-        self._tally = Tally()
         self._finalizer = weakref.finalize(self, _destroy_forgotten, self._wall, self._owner)
         self._finalizer.atexit = False  # the launcher sees this process end and takes everything along
 
@@ -112,12 +112,12 @@ class Sandbox:
     @property
     def history(self) -> tuple[Step, ...]:
         """Every state it has been in, with the time in UTC."""
-        return tuple(self._steps)
+        return tuple(self._history)
 
     @property
     def files(self) -> SandboxFiles:
         """Its files, as a command sees them."""
-        return SandboxFiles(self._transfer)
+        return SandboxFiles(self._transfer, self.steps.release_file)
 
     @property
     def config(self) -> SandboxConfig:
@@ -132,7 +132,7 @@ class Sandbox:
     @property
     def requested_score(self) -> StrengthScore:
         """The strength that was asked for."""
-        return self._requested
+        return self.steps.requested
 
     @property
     def enforcement(self) -> Enforcement | None:
@@ -164,9 +164,20 @@ class Sandbox:
             self._require_owner()
             if not isinstance(target, SandboxState):
                 raise ConfigError(f"target: expected a SandboxState, got {type(target).__name__}", key="target")
-            transition(self._state, target)
-            _ACTS[target](self)
-            self._state = target
+            before = self._state
+            transition(before, target)
+            if target is SandboxState.DESTROYED:
+                # ORDER: whatever cannot be recorded, nothing stays behind.
+                _ACTS[target](self)
+                self._note(target)
+                self.steps.record_step(before, target)
+                return
+            self.steps.record_step(before, target)
+            try:
+                _ACTS[target](self)
+            except BaseException:
+                self.steps.record_step(target, before)
+                raise
             self._note(target)
 
     def pause(self) -> None:
@@ -187,7 +198,6 @@ class Sandbox:
             if self._owner != os.getpid() or self._state is SandboxState.DESTROYED:
                 return
             if self._state is SandboxState.CREATED:
-                self._state = SandboxState.RUNNING
                 self._note(SandboxState.RUNNING)
             self.transition(SandboxState.DESTROYED)
 
@@ -223,14 +233,10 @@ class Sandbox:
             LaunchError: the command could not be brought to its start.
         """
         command = self.command(argv, stdin=stdin, timeout_s=timeout_s, cwd=cwd, env=env)
-        # 1. intent: there is no audit log in this version (a configuration with one is refused)
-        # 2. guard: there are no guards in this version (likewise)
-        with self.inject() as injection:
-            # 3. wall: it is seen standing, then the command starts
-            raw = drive(self.begin(command, injection))
-            # 4. judge and 5. release: no scanner in this version, the result says so
-            # 6. outcome: no audit log in this version
-            result = self.conclude(raw)
+        passage = self.steps.enter(command)  # 1. intent, 2. guard
+        with passage:
+            raw = drive(self.begin(passage))  # 3. wall: it is seen standing, then the command starts
+        result = passage.conclude(raw)  # 4. judge, 5. release, 6. outcome
         if reap:
             self.reap()
         return result
@@ -306,7 +312,7 @@ class Sandbox:
         with self._lock:
             alive = self._state in {SandboxState.RUNNING, SandboxState.PAUSED}
             processes = len(self._wall.processes()) if alive else None
-            return self._tally.metrics(time.monotonic(), processes=processes, usage=self._wall.usage())
+            return self.steps.tally.metrics(time.monotonic(), processes=processes, usage=self._wall.usage())
 
     def prewarm(self) -> None:
         """Let a child stand behind the whole wall now, so that the next command costs one message and one execve."""
@@ -327,24 +333,23 @@ class Sandbox:
         timeout_ms = self._config.timeout_ms if isinstance(timeout_s, Unset) else milliseconds(timeout_s)
         return make_command(argv, stdin=stdin, timeout_ms=timeout_ms, cwd=cwd, env=env)
 
-    def inject(self) -> Injection:
-        """Return the secrets of one run, each in a sealed memfd."""
-        proxy = self._config.credentials
-        return deliver(self._config.secrets, proxy if proxy is not None else CredentialProxy())
-
     def begin(
         self,
-        command: Command,
-        injection: Injection | None,
+        passage: Passage,
         *,
         stdin: int | None = None,
         on_chunk: Callable[[bool, bytes], None] | None = None,
     ) -> Running:
-        """Step 3: the wall is observed standing and the command is let go."""
+        """Step 3: the wall is observed standing, the secrets are handed over, the command is let go."""
         with self._lock:
             self._require_owner()
             require_state(self._state, (SandboxState.RUNNING,), "run a command")
-        return self._wall.start(command, injection=injection, check=self._admit, stdin=stdin, on_chunk=on_chunk)
+        proxy = self._config.credentials
+        with deliver(self._config.secrets, proxy if proxy is not None else CredentialProxy()) as injection:
+            self.steps.know(injection)
+            return self._wall.start(
+                passage.command, injection=injection, check=self._admit, stdin=stdin, on_chunk=on_chunk
+            )
 
     def _admit(self, enforcement: Enforcement) -> None:
         """Refuse a wall that is weaker than `min_score`; remember what was seen."""
@@ -360,14 +365,7 @@ class Sandbox:
                     found=str(int(score)),
                     hint="kavach score names the rows that would raise it",
                 )
-
-    def conclude(self, raw: RawResult) -> ExecResult:
-        """Steps 4 to 6: what may be known of a run."""
-        score = score_enforcement(raw.enforcement) if raw.enforcement is not None else StrengthScore(0)
-        result = release(raw, sandbox_id=self._id, score=score, requested=self._requested)
-        with self._lock:
-            self._tally.add(result)
-        return result
+        self.steps.admit(enforcement)
 
     def _spawn(self, command: Command) -> Process:
         process = Process(self, command)
@@ -387,8 +385,10 @@ class Sandbox:
             if self._state is SandboxState.RUNNING:
                 self._wall.stop()
 
-    def _note(self, state: SandboxState) -> None:
-        self._steps.append(Step(state, _now()))
+    def _note(self, state: SandboxState, **known: object) -> None:
+        self._state = state
+        self._history.append(Step(state, _now()))
+        self.steps.voice.enter(state, **known)
 
     def _require_owner(self) -> None:
         if os.getpid() != self._owner:
@@ -403,10 +403,11 @@ class Sandbox:
             self._wall.resume()
             return
         self._wall.build()
-        self._tally.started_s = time.monotonic()
+        self.steps.tally.started_s = time.monotonic()
 
     def _enter_destroyed(self) -> None:
         self._wall.destroy()
+        self.steps.forget()
         self._finalizer.detach()
 
 
@@ -416,32 +417,6 @@ _ACTS: dict[SandboxState, Callable[[Sandbox], None]] = {
     SandboxState.STOPPED: lambda sandbox: sandbox._wall.stop(),  # noqa: SLF001 - as above
     SandboxState.DESTROYED: Sandbox._enter_destroyed,  # noqa: SLF001 - as above
 }
-
-
-def run(
-    argv: Argv,
-    *,
-    stdin: bytes | str | None = None,
-    cwd: str | None = None,
-    env: Mapping[str, str] | None = None,
-    timeout_s: float | Unset | None = UNSET,
-    **fields: Any,  # noqa: ANN401 - typed by SandboxConfig
-) -> ExecResult:
-    """Run one command in a sandbox of its own, and leave nothing behind.
-
-    Args:
-        argv: program and arguments; a str is split as a POSIX shell would, and not run by one.
-        stdin: all it can read; None = nothing.
-        cwd: absolute, inside; default: the workspace.
-        env: added to a clean environment.
-        timeout_s: wall clock; None = no limit; default 30.
-        fields: the fields of `SandboxConfig`.
-
-    Raises:
-        KavachError: as for `Sandbox` and `Sandbox.exec`.
-    """
-    with Sandbox(**fields) as sandbox:
-        return sandbox.exec(argv, stdin=stdin, cwd=cwd, env=env, timeout_s=timeout_s)
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

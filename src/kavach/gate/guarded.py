@@ -1,0 +1,52 @@
+"""A scan that may not take for ever: whoever waits for it gets its result, or that it failed.
+
+Enforces: a scanner that raises, or that is not done in time, yields `None`, never a part of its finds. Does not: end a
+scan that hangs; Python cannot end a thread, so that one goes on in the background and what it finds is dropped. A
+process could be ended, but would be handed the unread output and the run's secrets, cost more than most scans, and
+open a second door to starting processes. Both engines are linear, so only a defect of ours can hang. May be used by:
+kavach.gate.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Found = TypeVar("_Found")
+
+LEAST_S = 20.0
+"""The shortest time that a scan is given: compiling all rules on a loaded machine takes a second or two."""
+SLOWEST_BYTES_PER_S = 1_000_000
+"""For each so many bytes a scan is given another second: a tenth of what the slowest adversarial text needs."""
+
+
+def deadline_s(size_bytes: int) -> float:
+    """Return how long a scan of so many bytes may take before it is held to hang."""
+    return LEAST_S + size_bytes / SLOWEST_BYTES_PER_S
+
+
+def run_guarded(scan: Callable[[], _Found], timeout_s: float) -> tuple[_Found | None, str]:
+    """Return what a scan returned and "", or None and why there is nothing.
+
+    Args:
+        scan: what to call, in a thread of its own.
+        timeout_s: how long to wait for it.
+    """
+    done: list[_Found] = []
+    failed: list[str] = []
+
+    def work() -> None:
+        try:
+            done.append(scan())
+        except BaseException as error:  # noqa: BLE001 - whatever a scanner raises withholds; a thread has nobody to raise to
+            failed.append(type(error).__name__)
+
+    thread = threading.Thread(target=work, name="kavach-gate", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if done:
+        return done[0], ""
+    return None, f"a scanner raised {failed[0]}" if failed else "a scanner did not end in time"

@@ -1,0 +1,188 @@
+"""One command's way through the six steps, and the only place that knows their order.
+
+    1. intent    recorded, if there is an audit log
+    2. guard     the command is looked at; advice, unless the policy says refuse
+    3. wall      it is seen standing, then the command starts (kavach.backends)
+    4. judge     the scanners read what came out
+    5. release   it is redacted, quarantined or withheld; it may only shrink
+    6. outcome   recorded; no record, no output
+
+Guarantees: the order; a command that was recorded as intended has an outcome on record, whatever ended it; nothing is
+returned before its outcome is in the log. Does not: build a wall or wait for a command. May be called by:
+kavach.sandbox.steps. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from kavach.audit.clock import utc_text
+from kavach.audit.metrics import StepClock
+from kavach.audit.payload import (
+    AuditEvent,
+    findings_payload,
+    intent_payload,
+    limits_payload,
+    outcome_payload,
+    refused_payload,
+)
+from kavach.audit.receipt import Receipt, host_facts
+from kavach.audit.statement import make_statement
+from kavach.errors import KavachError, Withheld
+from kavach.gate.release import release
+from kavach.gate.stream import StreamScanner
+from kavach.model.score import StrengthScore
+from kavach.policy.strength import score_enforcement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from kavach.audit.log import AppendedRecord
+    from kavach.model.command import Command
+    from kavach.model.result import ExecResult, RawResult
+    from kavach.sandbox.steps import Steps
+
+_SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
+
+
+class Passage:
+    """One command on its way. Use as a context manager until it has started: what is raised is its outcome.
+
+    Args:
+        steps: of its sandbox.
+        command: validated.
+
+    Raises:
+        AuditError: the intent could not be recorded.
+        PolicyError: a guard refused the command, or its agent is suspended; nothing was run.
+    """
+
+    def __init__(self, steps: Steps, command: Command) -> None:
+        self._steps = steps
+        self.command = command
+        self._clock = StepClock()
+        self._intent: AppendedRecord | None = None
+        self._streams: dict[bool, StreamScanner] | None = None
+        #: Why nothing more of a stream may leave; None as long as something may.
+        self.withheld: Withheld | None = None
+        # 1. intent
+        self._clock.enter("intent")
+        log = steps.log
+        if log is not None:
+            digest, with_argv = steps.policy_digest, log.record_argv
+            self._intent = steps.record(
+                AuditEvent.INTENT, lambda: intent_payload(command, policy_digest=digest, record_argv=with_argv)
+            )
+        # 2. guard
+        self._clock.enter("guard")
+        with self:
+            steps.guard(command)
+        # 3. wall: the sandbox starts it
+        self._clock.enter("wall")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        self._steps.record(AuditEvent.OUTCOME, lambda: refused_payload(error, intent_serial=self._serial))
+        if isinstance(error, KavachError):
+            self._steps.voice.refuse(error)
+
+    @property
+    def _serial(self) -> int:
+        return -1 if self._intent is None else self._intent.serial
+
+    def conclude(self, raw: RawResult) -> ExecResult:
+        """Return what may be known of the ended command: steps 4 to 6.
+
+        Raises:
+            AuditError: the outcome could not be recorded; no output is released.
+            KavachError: the quarantine cannot take what is withheld; it is destroyed.
+        """
+        with self:
+            steps = self._steps
+            # 4. judge
+            self._clock.enter("judge")
+            seen = raw.enforcement
+            result = release(
+                raw,
+                sandbox_id=steps.sandbox_id,
+                score=score_enforcement(seen) if seen is not None else StrengthScore(0),
+                requested=steps.requested,
+                policy=steps.gate,
+                known=steps.known,
+                salt=os.urandom(_SALT_BYTES),
+            )
+            # 5. release
+            self._clock.enter("release")
+            content = {"stdout": raw.stdout, "stderr": raw.stderr}
+            kept = steps.keep_withheld(content, result.verdict, result.findings)
+            # 6. outcome
+            self._clock.enter("outcome")
+            result = self._record(msgspec.structs.replace(result, quarantine_id=kept))
+        steps.count(result, self._clock.finish())
+        return result
+
+    def _record(self, result: ExecResult) -> ExecResult:
+        steps = self._steps
+        if result.findings:
+            steps.record(AuditEvent.FINDINGS, lambda: findings_payload(result.findings))
+        if result.limits_hit:
+            steps.record(AuditEvent.LIMITS, lambda: limits_payload(result.limits_hit or ()))
+        steps.escalate(result)
+        if not steps.has_receipts:
+            return result
+        receipt = Receipt(
+            make_statement(
+                result,
+                command=self.command,
+                policy=steps.policy,
+                policy_digest=steps.policy_digest,
+                agent_id=steps.config.agent_id,
+                time_utc=utc_text(time.time_ns()),
+                host=host_facts(),
+                intent=self._intent,
+            ),
+            steps.config.receipt_key,
+        )
+        steps.record(AuditEvent.OUTCOME, lambda: outcome_payload(result, intent_serial=self._serial, receipt=receipt))
+        return msgspec.structs.replace(result, receipt=receipt)
+
+    def pass_on(self, chunk: bytes, *, is_error: bool) -> bytes:
+        """Return what of a streamed output may leave now; nothing once `withheld` is set, and then end the command."""
+        if not self._steps.gate.enabled:
+            return chunk
+        return self._pass(lambda: self._stream(is_error=is_error).feed(chunk))
+
+    def pass_rest(self, *, is_error: bool) -> bytes:
+        """Return what of a stream had to wait for its end."""
+        if not self._steps.gate.enabled:
+            return b""
+        return self._pass(lambda: self._stream(is_error=is_error).close())
+
+    def _pass(self, step: Callable[[], bytes]) -> bytes:
+        if self.withheld is not None:
+            return b""
+        try:
+            return step()
+        except Withheld as withheld:
+            self.withheld = withheld
+            return b""
+
+    def _stream(self, *, is_error: bool) -> StreamScanner:
+        if self._streams is None:
+            known, gate = self._steps.known, self._steps.gate
+            self._streams = {
+                error: StreamScanner(gate, stream="stderr" if error else "stdout", known=known)
+                for error in (False, True)
+            }
+        return self._streams[is_error]

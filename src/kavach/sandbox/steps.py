@@ -1,0 +1,210 @@
+"""What all commands of one sandbox share on their way: the gate's policy, the log, the voice, the secrets.
+
+Guarantees: what is to be recorded is in the log when a method returns, or it raises; a secret that any run was given is
+searched for in all that comes out. Does not: know the order of the steps (`kavach.sandbox.passage` does). May be called
+by: kavach.sandbox and, through it, kavach.process, kavach.files and kavach.aio. Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kavach.audit.digest import policy_sha256
+from kavach.audit.events import make_announcer
+from kavach.audit.payload import (
+    AuditEvent,
+    created_payload,
+    credential_payload,
+    enforcement_payload,
+    findings_payload,
+    quarantine_payload,
+    transition_payload,
+)
+from kavach.errors import Withheld
+from kavach.gate.known import KnownSecret
+from kavach.gate.release import release_bytes
+from kavach.model.health import Tally
+from kavach.model.state import SandboxState
+from kavach.model.verdict import ExternalizationPolicy, Verdict
+from kavach.policy.strength import score_enforcement
+from kavach.sandbox.passage import Passage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kavach.audit.log import AppendedRecord, AuditLog
+    from kavach.audit.metrics import StepTimes
+    from kavach.credentials import Injection
+    from kavach.gate.quarantine import QuarantineStore
+    from kavach.model.command import Command
+    from kavach.model.config import SandboxConfig
+    from kavach.model.enforcement import Enforcement
+    from kavach.model.policy import SandboxPolicy
+    from kavach.model.result import ExecResult
+    from kavach.model.score import StrengthScore
+    from kavach.model.verdict import Finding
+
+SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
+
+
+class Steps:
+    """What the commands of one sandbox share: the gate's policy, the log, the voice, the secrets they were given.
+
+    Args:
+        config: validated.
+        policy: the resolved policy of `config`.
+        sandbox_id: whose commands they are.
+        requested: the strength that was asked for.
+
+    Raises:
+        ConfigError: `events` is no `EventBus`.
+        AuditError: the making of the sandbox could not be recorded.
+    """
+
+    def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, requested: StrengthScore) -> None:
+        self.config = config
+        self.policy = policy
+        self.sandbox_id = sandbox_id
+        self.requested = requested
+        self.gate = config.externalization or ExternalizationPolicy.off()
+        self.voice = make_announcer(config, sandbox_id)
+        self.tally = Tally()
+        self.log: AuditLog | None = config.audit
+        self.quarantine: QuarantineStore | None = config.quarantine
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, bytes], KnownSecret] = {}
+        self._recorded: Enforcement | None = None
+        self.policy_digest = policy_sha256(policy) if self.has_receipts else ""
+        self.record(
+            AuditEvent.CREATED,
+            lambda: created_payload(config, policy_digest=self.policy_digest, requested=requested),
+        )
+
+    @property
+    def has_receipts(self) -> bool:
+        """Whether results carry one: there is a log that holds its digest, or a key that signs it."""
+        return self.log is not None or self.config.receipt_key is not None
+
+    def record(self, event: AuditEvent, payload: Callable[[], Mapping[str, object]]) -> AppendedRecord | None:
+        """Add a record, if there is a log.
+
+        Raises:
+            AuditError: it could not be written.
+        """
+        if self.log is None:
+            return None
+        return self.log.append(event, sandbox_id=self.sandbox_id, agent_id=self.config.agent_id, payload=payload())
+
+    def record_step(self, before: SandboxState, after: SandboxState) -> None:
+        """Record a step in the sandbox's life.
+
+        Raises:
+            AuditError: it could not be written.
+        """
+        event = AuditEvent.DESTROYED if after is SandboxState.DESTROYED else AuditEvent.TRANSITION
+        self.record(event, lambda: transition_payload(str(before), str(after)))
+
+    def know(self, injection: Injection) -> None:
+        """Remember what a run was given: whatever comes out from now on is searched for it."""
+        with self._lock:
+            for name, value in injection.values:
+                shown = value.reveal()
+                self._known[name, shown] = KnownSecret(name, shown)
+        for delivery in injection.deliveries:
+            self.record(AuditEvent.CREDENTIAL, partial(credential_payload, delivery.name, delivery.kind))
+
+    @property
+    def known(self) -> tuple[KnownSecret, ...]:
+        """Every value that any run of this sandbox was given."""
+        with self._lock:
+            return tuple(self._known.values())
+
+    def forget(self) -> None:
+        """Let go of the secrets: the sandbox is destroyed."""
+        with self._lock:
+            self._known.clear()
+
+    def admit(self, enforcement: Enforcement) -> None:
+        """Record and tell what was seen in force, when it differs from what was seen before.
+
+        Raises:
+            AuditError: it could not be recorded; nothing has run.
+        """
+        if enforcement is self._recorded:
+            return
+        score = score_enforcement(enforcement)
+        self.record(AuditEvent.ENFORCEMENT, lambda: enforcement_payload(enforcement, score))
+        self.voice.observe(enforcement, score)
+        self._recorded = enforcement
+
+    def enter(self, command: Command) -> Passage:
+        """Take the first two steps.
+
+        Raises:
+            AuditError: the intent could not be recorded.
+            PolicyError: a guard refused the command.
+        """
+        return Passage(self, command)
+
+    def guard(self, command: Command) -> None:
+        """Look at a command before it runs.
+
+        Raises:
+            PolicyError: a guard refused it.
+        """
+
+    def escalate(self, result: ExecResult) -> None:
+        """Add what was found to its agent's history."""
+
+    def count(self, result: ExecResult, times: StepTimes) -> None:
+        """Count an ended command and tell of it."""
+        with self._lock:
+            self.tally.add(result)
+        self.voice.end(result, times)
+
+    def release_file(self, path: str, content: bytes) -> bytes:
+        """Return what may leave of a file of the sandbox's.
+
+        Raises:
+            Withheld: nothing may.
+            AuditError: what was found could not be recorded.
+        """
+        judged = release_bytes(content, name=path, policy=self.gate, known=self.known, salt=os.urandom(SALT_BYTES))
+        if judged.findings:
+            self.record(AuditEvent.FINDINGS, lambda: findings_payload(judged.findings))
+        if judged.verdict.is_released:
+            return judged.released
+        kept = self.keep_withheld({path: content}, judged.verdict, judged.findings)
+        raise Withheld(
+            f"{path!r} was withheld: verdict {judged.verdict}{where(kept)}",
+            verdict=str(judged.verdict),
+            findings=judged.findings,
+            quarantine_id=kept,
+        )
+
+    def keep_withheld(self, content: Mapping[str, bytes], verdict: Verdict, findings: Sequence[Finding]) -> str | None:
+        """Store what is quarantined and return its id; None where it is destroyed: blocked, or no store is there.
+
+        Raises:
+            KavachError: the store cannot take it; nothing of it was stored.
+            AuditError: the move could not be recorded.
+        """
+        if verdict is not Verdict.QUARANTINE or self.quarantine is None:
+            return None
+        kept = self.quarantine.put(
+            content,
+            sandbox_id=self.sandbox_id,
+            verdict=verdict,
+            findings=findings,
+            agent_id=self.config.agent_id,
+        )
+        self.record(AuditEvent.QUARANTINE, lambda: quarantine_payload(kept, before=None, after="quarantined", by=None))
+        return kept
+
+
+def where(quarantine_id: str | None) -> str:
+    """Return what became of withheld bytes, for a message."""
+    return f"; quarantined as {quarantine_id}" if quarantine_id else "; destroyed"
