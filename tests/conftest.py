@@ -123,6 +123,8 @@ FEATURES: dict[str, Callable[[], int]] = {
     "hyperfine": lambda: _runs("hyperfine", "--version"),
     "gcc": lambda: _runs("gcc", "-E", "-x", "c", "-include", "linux/landlock.h", "/dev/null"),
     "git": lambda: _runs("git", "--version"),
+    "redis": lambda: _runs("redis-server", "--version"),
+    "chromium": lambda: _runs("chromium", "--version"),
     "node": lambda: _runs("node", "--version"),
     "node-new": lambda: _runs(str(_lab_folder() / NODE_NEW), "--version"),
 }
@@ -172,7 +174,8 @@ def lab(request: pytest.FixtureRequest) -> Callable[[str], str]:
 
     def find(tool: str) -> str:
         _need(request.node, tool)
-        path = str(_lab_folder() / NODE_NEW) if tool == "node-new" else shutil.which(tool)
+        programs = {"node-new": str(_lab_folder() / NODE_NEW), "redis": shutil.which("redis-server")}
+        path = programs.get(tool) or shutil.which(tool)
         assert path is not None, f"{tool} is a host feature, not a program"
         return path
 

@@ -53,12 +53,15 @@ class SandboxFiles:
             ConfigError: the path, content or mode is wrong.
             KavachError: the sandbox refused it, as it would refuse a command.
         """
-        data = content.encode() if isinstance(content, str) else content
+        try:
+            data = content.encode() if isinstance(content, str) else content
+        except UnicodeEncodeError:
+            raise ConfigError(
+                "content: expected text that UTF-8 can hold; pass bytes for other", key="content"
+            ) from None
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ConfigError(f"content: expected bytes or str, got {type(content).__name__}", key="content")
-        if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
-            raise ConfigError(f"mode: expected 0 to 0o777, got {mode!r}", key="mode")
-        self._do(b"write", path, b"%o" % mode, content=bytes(data))
+        self._do(b"write", path, _octal(mode), content=bytes(data))
 
     def read(self, path: str) -> bytes:
         """Return what may leave of a regular file.
@@ -88,10 +91,10 @@ class SandboxFiles:
         """Make a folder.
 
         Raises:
-            ConfigError: the path is wrong.
+            ConfigError: the path or mode is wrong.
             KavachError: the sandbox refused it.
         """
-        self._do(b"make_folder", path, b"%o" % mode)
+        self._do(b"make_folder", path, _octal(mode))
 
     def remove(self, path: str) -> None:
         """Remove a file, a link, or an empty folder.
@@ -113,3 +116,9 @@ class SandboxFiles:
             said = raw.stderr.decode("utf-8", "replace").removeprefix("kavach: ").strip() or f"ended by {raw.reason}"
             raise KavachError(f"{path!r}: {said}; nothing was changed")
         return raw.stdout
+
+
+def _octal(mode: object) -> bytes:
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise ConfigError(f"mode: expected 0 to 0o777, got {mode!r}", key="mode")
+    return b"%o" % mode

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kavach.errors import ConfigError, KavachError
+from kavach.errors import ConfigError, KavachError, UnsupportedError
 from kavach.model.given import make_config
 from kavach.model.paths import is_at_or_below, path_problem
 from kavach.model.policy import SandboxPolicy
@@ -95,6 +95,8 @@ def learn(
 
     Raises:
         ConfigError: an argument is wrong.
+        UnsupportedError: this host cannot put a change in force that the command needs; says which, and in which
+            run.
         KavachError: as for `Sandbox.exec`: the host lacks something, or the wall failed.
     """
     for name in ("why", "backend"):
@@ -169,8 +171,12 @@ def _grow(start: SandboxPolicy, run: _Runs, bounds: _Bounds) -> tuple[tuple[str,
     changes: tuple[str, ...] = ()
     policy = start
     useless: set[str] = set()
+    fitting: tuple[str, ...] = ()
     while True:
-        result = run(policy)
+        try:
+            result = run(policy)
+        except UnsupportedError as error:
+            raise _explained(error, fitting, run.count) from error
         if result.ok or run.count >= MAX_ROUNDS:
             return changes, result
         more = propose(policy, result.denials, useless)
@@ -181,6 +187,19 @@ def _grow(start: SandboxPolicy, run: _Runs, bounds: _Bounds) -> tuple[tuple[str,
         for one in fitting:
             policy = apply_change(policy, one)
         changes += fitting
+
+
+def _explained(error: UnsupportedError, tried: tuple[str, ...], runs: int) -> UnsupportedError:
+    """Return the refusal of a run, with the changes that brought it about where there are any."""
+    if not tried:
+        return error
+    return UnsupportedError(
+        f"run {runs} of learning: this host does not let {' and '.join(tried)} be put in force: {error}",
+        control=error.control,
+        needed=error.needed,
+        found=error.found,
+        hint=error.hint,
+    )
 
 
 def _may_try(policy: SandboxPolicy, change: str, bounds: _Bounds) -> bool:

@@ -118,7 +118,7 @@ CASES = [
     Case(
         "init's own abstract socket cannot be connected to",
         "EPERM",
-        "name = chr(0) + ('kavach-witness' if INSIDE else F['abstract'] + '-datagram')\nsock(socket.AF_UNIX, socket.SOCK_DGRAM).connect(name)",
+        "name = chr(0) + ('kavach-witness-' + socket.gethostname() if INSIDE else F['abstract'] + '-datagram')\nsock(socket.AF_UNIX, socket.SOCK_DGRAM).connect(name)",
     ),
     Case(
         "a pathname socket of the host cannot be connected to",

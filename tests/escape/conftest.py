@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from pathlib import Path
@@ -20,13 +21,14 @@ import kavach
 from kavach.linux.syscalls import numbers
 
 sys.path.insert(0, str(Path(__file__).parent))
-from escape_case import HOST, JAIL, ROOT, Case, load_cases
+from escape_case import HOST, JAIL, ROOT, Case, load_cases, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PYTHON = "/usr/bin/python3"
 PRELUDE = (Path(__file__).parent / "prelude.py").read_text(encoding="utf-8")
+NESTED_DRIVER = (Path(__file__).parent / "nested_driver.py").read_text(encoding="utf-8")
 CANARY = "KAVACH_ESCAPE_CANARY"
 UNSHARE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--net", "--uts", "--ipc", "--kill-child"]
 
@@ -144,20 +146,26 @@ def host() -> Iterator[Host]:
             made.close()
 
 
-@pytest.fixture(scope="session")
-def strict(host: Host) -> Iterator[kavach.Sandbox]:
-    """Return the one strict sandbox that all acts of the corpus run in."""
+@contextlib.contextmanager
+def leaking(host: Host) -> Iterator[None]:
+    """Let this process hold what must not be inherited: a secret variable, a descriptor, an open file mode mask."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CANARY, host.secret)
         before = os.umask(0)
         leak = os.open(host.file, os.O_RDONLY)
         os.set_inheritable(leak, True)
         try:
-            with kavach.Sandbox(policy="strict") as sandbox:
-                yield sandbox
+            yield
         finally:
             os.close(leak)
             os.umask(before)
+
+
+@pytest.fixture(scope="session")
+def strict(host: Host) -> Iterator[kavach.Sandbox]:
+    """Return the one strict sandbox that all acts of the corpus run in."""
+    with leaking(host), kavach.Sandbox(policy="strict") as sandbox:
+        yield sandbox
 
 
 def attack_inside(sandbox: kavach.Sandbox, host: Host, acts: list[str], **more: Any) -> list[str]:
@@ -228,4 +236,31 @@ def _run_all(cases: list[Case], attack: Any) -> dict[str, str]:
     for case in cases:
         if case.alone:
             outcomes[case.name] = attack([case.act])[0]
+    return outcomes
+
+
+@pytest.fixture(scope="session")
+def innermost(host: Host) -> dict[int, dict[str, str]]:
+    """Return, for depth 2 and 3, the outcome of the acts in the innermost of so many sandboxes, by name."""
+    cases = load_cases()
+    return {2: _attack_nested(host, 2, cases), 3: _attack_nested(host, 3, sample(cases))}
+
+
+def _attack_nested(host: Host, depth: int, cases: list[Case]) -> dict[str, str]:
+    batches = [[case for case in cases if not case.alone], *([case] for case in cases if case.alone)]
+    messages = [_message(host, "inside", [case.act for case in batch], {}) for batch in batches]
+    source = os.path.dirname(os.path.dirname(os.path.abspath(kavach.__file__)))
+    folders = [source, sysconfig.get_path("purelib"), *os.environ.get("PYTHONPATH", "").split(":")]
+    path = [one for one in dict.fromkeys(folders) if one and os.path.isdir(one)]
+    told = {"path": path, "depth": depth, "texts": [text for _, text in messages], "python": PYTHON}
+    told |= {"prelude": PRELUDE, "driver": NESTED_DRIVER}
+    policy = kavach.SandboxPolicy.strict(python="caller", execute=path, nested=True, max_pids=None)
+    with leaking(host):
+        argv = [sys.executable, "-B", "-c", NESTED_DRIVER]
+        result = kavach.run(argv, policy=policy, stdin=json.dumps(told), timeout_s=300)
+    assert result.exit_code == 0, (result.reason, result.exit_code, result.stderr[-4000:])
+    outcomes: dict[str, str] = {}
+    for batch, (token, _), said in zip(batches, messages, json.loads(result.stdout), strict=True):
+        assert said[:2] == ["exit", 0], said
+        outcomes |= dict(zip((case.name for case in batch), _outcomes(said[2], token), strict=True))
     return outcomes

@@ -170,7 +170,7 @@ def test_spawned_command_ends_by_terminate_kill_and_signal(under: Run) -> None:
             assert (await polite.terminate(grace_s=5)).signal == signal.SIGTERM
             deaf = await sandbox.spawn(["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"])
             async with aclosing(deaf.stream()) as chunks:
-                assert await anext(chunks) == b"up\n"
+                assert b"up\n".startswith(await anext(chunks))
             assert (await deaf.terminate(grace_s=0.1)).signal == signal.SIGKILL
             third = await sandbox.spawn(["sleep", "1000"])
             third.send_signal(signal.SIGINT)
@@ -198,7 +198,7 @@ def test_stream_yields_before_the_end_and_closing_it_ends_the_command(under: Run
         async with AsyncSandbox() as sandbox:
             async with aclosing(sandbox.stream(["sh", "-c", "echo first; sleep 1000"])) as chunks:
                 async for chunk in chunks:
-                    assert (chunk, chunk.stream) == (b"first\n", "stdout")
+                    assert (b"first\n".startswith(chunk), chunk.stream) == (True, "stdout")
                     break
             await until_empty(sandbox)
 

@@ -63,12 +63,48 @@ except kavach.KavachError as error:
 print('FOUND ' + json.dumps(found))
 """
 
+#: Of the folders here, /tmp is a tmpfs and /var/tmp an overlay over virtiofs.
+LEARNER = """
+import json, os, sys, tempfile
+sys.path[:0] = json.loads(sys.argv[1])
+who = sys.argv[2]
+places = {'tmpfs': tempfile.mkdtemp(dir='/tmp'), 'overlay': tempfile.mkdtemp(dir='/var/tmp')}
+for place in places.values():
+    os.chmod(place, 0o755)
+    os.mkdir(place + '/out')
+    os.chmod(place + '/out', 0o777)
+    with open(place + '/first', 'w') as file:
+        file.write('first')
+if who == 'plain':
+    os.setgroups([]); os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345)
+os.chdir('/')
+import kavach
+from kavach.learning import learn
 
-def _run(vmrun, machine_tree, kernel, who):
+refused = kavach.run(['sh', '-c', 'cat /etc/shadow; mount -t tmpfs none /tmp'], policy='strict', why=True, timeout_s=200)
+found = {'kernel': os.uname().release, 'denials': [(one.what, one.target) for one in refused.denials], 'learnt': {}}
+for name, place in places.items():
+    program = ['sh', '-ec', f'cat {place}/first > {place}/out/copy']
+    try:
+        proposal = learn(program, policy='strict', writable=[place + '/out'], timeout_ms=200_000)
+    except kavach.KavachError as error:
+        said = [type(error).__name__, getattr(error, 'control', None), str(error).replace(place, 'PLACE')]
+    else:
+        rules = proposal.policy.filesystem
+        os.unlink(place + '/out/copy')
+        again = kavach.run(program, policy=proposal.policy, timeout_s=200).ok
+        fewer = [kavach.run(program, policy=proposal.policy.replace(**{leaf: ()}), timeout_s=200).ok for leaf in ('read', 'write')]
+        said = [proposal.passes, [one.replace(place, 'PLACE') for one in sorted(proposal.changes)], again, fewer]
+    found['learnt'][name] = said
+print('FOUND ' + json.dumps(found))
+"""
+
+
+def _run(vmrun, machine_tree, kernel, who, victim=VICTIM):
     packages = list(machine_tree.packages)
     interpreter = machine_tree.python if who == "root" else "/usr/bin/python3"
     argv = [vmrun, "--kernel", kernel, "--timeout", str(DEADLINE_S - 60), "--"]
-    argv += [interpreter, "-B", "-c", VICTIM, json.dumps(packages), who]
+    argv += [interpreter, "-B", "-c", victim, json.dumps(packages), who]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, cwd="/")
     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
@@ -106,3 +142,27 @@ def test_strict_runs_with_a_score_lower_by_exactly_the_rows_not_seen(vmrun, mach
         assert found["crash"] in {"signal", "exit"}
         assert found["handler_ran_for_command"] is False
         assert found["handler_ran_outside"] is True
+
+
+#: Where root cannot show a host folder as the command's own: tmpfs has idmapped mounts from 6.3, overlays later than 6.12.
+NO_IDMAPS = {"6.1": {"tmpfs", "overlay"}, "6.12": {"overlay"}}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("who", ["root", "plain"])
+def test_refusals_are_named_and_policies_learnt_on_every_kernel(vmrun, machine_tree, kernel, who):
+    if who == "plain" and not _same_interpreter():
+        pytest.skip("packages of this Python do not load in the distribution's")
+    found = _run(vmrun, machine_tree, kernel, who, LEARNER)
+    assert {("open", "/etc/shadow"), ("mount", "/tmp")} <= {tuple(one) for one in found["denials"]}
+    for place, said in found["learnt"].items():
+        if who == "root" and place in NO_IDMAPS.get(kernel, ()):
+            assert said[:2] == ["UnsupportedError", "workdir"]
+            assert said[2].startswith("run 2 of learning: this host does not let filesystem.write += "), said
+        else:
+            assert said == [
+                True,
+                ['filesystem.read += "PLACE/first"', 'filesystem.write += "PLACE/out"'],
+                True,
+                [False, False],
+            ]

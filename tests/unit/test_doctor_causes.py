@@ -141,6 +141,54 @@ def test_a_switch_for_plain_users_is_no_cause_for_a_privileged_one(examined):
     assert "unprivileged_userns_clone" not in causes(report, "user_ns")
 
 
+CONTROL_OF = {"pid": "pid_ns", "mnt": "mount_view", "ipc": "ipc_ns", "uts": "uts_ns", "net": "network"}
+
+
+@pytest.mark.parametrize("kind", CONTROL_OF)
+def test_one_kind_of_namespace_that_is_refused_is_named_alone(examined, kind):
+    report = examined({f"/proc/sys/user/max_{kind}_namespaces": "0"}, refused=(kind,))
+    (row,) = report.of(CONTROL_OF[kind])
+    assert row.cause == f"user.max_{kind}_namespaces=0 forbids new ones"
+    assert row.fix == f"sysctl -w user.max_{kind}_namespaces=15000"
+    assert row.available is (YES if kind == "net" else NO)
+    lost = {"pid": "pid and mnt"}.get(kind, kind)
+    assert report.best_wall == f"process wall: namespaces (but {lost}), Landlock, seccomp and limits"
+    expected = {CONTROL_OF[kind]} - {"network"}
+    expected |= {"mount_view", "read_only_root"} if kind in {"pid", "mnt"} else set()
+    assert {one.control for one in report.problems} == expected
+    assert report.of("user_ns")[0].available is YES
+
+
+def test_a_mount_view_is_not_promised_where_its_proc_cannot_be_had(examined):
+    (row,) = examined(refused=("pid",)).of("mount_view")
+    assert row.available is NO
+    assert (row.cause, row.fix) == ("a mount view needs a PID namespace, whose /proc it shows", "see pid_ns")
+
+
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        ({"/proc/self/status": "Seccomp:\t2\n"}, "seccomp filter of the outer"),
+        ({}, "security module refuses ipc namespaces"),
+        ({"/proc/self/ns/ipc": None}, "the kernel has no ipc namespaces"),
+    ],
+)
+def test_a_refused_kind_without_a_limit_has_another_cause(examined, files, cause):
+    (row,) = examined(files, refused=("ipc",)).of("ipc_ns")
+    assert cause in row.cause
+
+
+def test_a_missing_cgroup_namespace_costs_nothing(examined):
+    report = examined({"/proc/sys/user/max_cgroup_namespaces": "0"}, refused=("cgroup",))
+    assert report.problems == ()
+    assert report.best_wall == "process wall: namespaces, Landlock, seccomp and limits"
+
+
+def test_without_a_mount_view_and_landlock_no_wall_is_left(examined):
+    report = examined(refused=("mnt",), landlock_errno=errno.ENOSYS, **NO_LANDLOCK)
+    assert report.best_wall == "none: neither a mount view nor Landlock; commands are refused"
+
+
 def test_a_switch_that_is_off_is_no_cause_when_the_attempt_stood(examined):
     report = examined({"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1"})
     assert report.of("user_ns")[0].available is YES
@@ -187,6 +235,11 @@ def test_a_refused_fresh_proc_without_masks_is_a_problem_too(examined):
             "systemd.unified_cgroup_hierarchy=1",
         ),
         ({"/proc/self/mountinfo": ""}, "no control groups", "mount cgroup2"),
+        (
+            {f"{GROUP}/cgroup.controllers": "cpu", "/proc/cmdline": "quiet cgroup_disable=memory,pids ro"},
+            "boot line takes memory, pids away",
+            "out of cgroup_disable=",
+        ),
     ],
 )
 def test_limits_without_a_usable_cgroup_fall_back_and_say_why(examined, files, cause, fix):

@@ -61,6 +61,7 @@ if name == 'riscv64':
     real = os.uname()
     os.uname = lambda: os.uname_result((real.sysname, real.nodename, real.release, real.version, name))
 else:
+    platform.uname()  # remembered by its module, which would else look for programs of that platform
     take_away(WINDOWS if name == 'win32' else MACOS)
     for word in MODULES[name].split():
         sys.modules[word] = None  # an import of it raises ModuleNotFoundError

@@ -184,6 +184,7 @@ class Chain:
             size = self._files.open_log()
         except FileNotFoundError:
             head, size = self._step_over(head), 0
+            self._count(head)  # ORDER: the head first; an empty file must never stand for one that it counts records in
             self._files.create_log()
         tail = read_tail(self._files.log, size, head, Links(self._ring))
         if tail.torn_bytes:

@@ -93,7 +93,7 @@ def open_checkpoint(envelope: bytes, key: PublicKey) -> Checkpoint:
     payload = open_envelope(envelope, CHECKPOINT_TYPE, key)
     try:
         said = msgspec.json.decode(payload, type=Checkpoint)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise AuditError("expected a checkpoint", check="form") from None
     if said.version != _VERSION:
         raise AuditError(f"a checkpoint of version {said.version}; this Kavach reads {_VERSION}", check="form")

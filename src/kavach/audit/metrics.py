@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kavach.model.result import ExecResult
+    from kavach.model.result import Denial, ExecResult
 
-__all__ = ["BUCKETS_S", "PROCESS", "STEPS", "Counters", "Histogram", "ProcessMetrics", "StepClock", "StepTimes"]
+__all__ = [
+    "BUCKETS_S",
+    "PROCESS",
+    "STEPS",
+    "Counters",
+    "Histogram",
+    "ProcessMetrics",
+    "StepClock",
+    "StepTimes",
+    "control_of",
+]
 
 STEPS = ("intent", "guard", "wall", "judge", "release", "outcome")
 """The six steps of a command, in their order (kavach.sandbox)."""
@@ -152,7 +162,7 @@ class Counters:
             self._add("commands", str(result.reason))
             self._add("verdicts", str(result.verdict))
             for denial in result.denials:
-                self._add("denials", denial.rule.split(" ", 1)[0].rstrip(":,"))
+                self._add("denials", control_of(denial))
             for counter in result.limits_hit or ():
                 self._add("limits", counter)
             if steps is not None:
@@ -197,6 +207,11 @@ class Counters:
             row = self._steps[step] = ([0] * (len(BUCKETS_S) + 1), [0.0])
         row[0][bisect_left(BUCKETS_S, seconds)] += 1
         row[1][0] += seconds
+
+
+def control_of(denial: Denial) -> str:
+    """Return the control that refused something, without the words that explain it."""
+    return denial.rule.partition(":")[0]
 
 
 PROCESS = Counters()

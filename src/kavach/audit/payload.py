@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kavach.model.command import Command
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Enforcement
+    from kavach.model.guard import GuardTrip
     from kavach.model.result import ExecResult
     from kavach.model.score import StrengthScore
     from kavach.model.verdict import Finding
@@ -37,6 +38,7 @@ __all__ = [
     "enforcement_payload",
     "escalation_payload",
     "findings_payload",
+    "guard_payload",
     "intent_payload",
     "limits_payload",
     "outcome_payload",
@@ -63,6 +65,7 @@ class AuditEvent(enum.StrEnum):
     EGRESS = "egress"
     CREDENTIAL = "credential"
     QUARANTINE = "quarantine"
+    GUARD = "guard"
     ESCALATION = "escalation"
     ATTESTATION = "attestation"
 
@@ -150,6 +153,11 @@ def findings_payload(findings: Sequence[Finding]) -> dict[str, Any]:
 def limits_payload(limits_hit: Iterable[str]) -> dict[str, Any]:
     """Return what is recorded of limits that were hit."""
     return {"limits_hit": sorted(limits_hit)}
+
+
+def guard_payload(trips: Iterable[GuardTrip]) -> dict[str, Any]:
+    """Return what is recorded of guards that tripped."""
+    return {"trips": [[str(trip.kind), trip.message] for trip in trips]}
 
 
 def egress_payload(*, allowed: bool, host: str, port: int, rule: str) -> dict[str, Any]:

@@ -57,11 +57,12 @@ def read_records(path: str | os.PathLike[str], *, wait: Callable[[], None] | Non
         yield from _records(file)
         while wait is not None:
             wait()
-            is_current = _is_current(file, name)  # ORDER: asked before the last look, so that nothing is left behind
+            later = _later(file, name)  # ORDER: asked before the last look, so that nothing is left behind
             yield from _records(file)
-            if not is_current:
+            for one in later:
                 file.close()
-                file = _open(name)
+                file = one
+                yield from _records(file)
     finally:
         file.close()
 
@@ -86,8 +87,21 @@ def _open(path: str) -> BinaryIO:
         cannot("read", path, error, check="open")
 
 
-def _is_current(file: BinaryIO, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except OSError as error:
-        raise AuditError(f"{path}: cannot read: {error.strerror}", check="open") from None
+def _later(file: BinaryIO, name: str) -> list[BinaryIO]:
+    """Return the files that were begun after this one, the current one last."""
+    newest = _open(name)
+    ours, last = os.fstat(file.fileno()), os.fstat(newest.fileno())
+    if os.path.samestat(ours, last):
+        newest.close()
+        return []
+    closed = [_open(closed_path(name, number)) for number in closed_segments(name)]
+    between: list[BinaryIO] = []
+    is_behind = False
+    for one in closed:
+        here = os.fstat(one.fileno())
+        if is_behind and not os.path.samestat(here, last):
+            between.append(one)
+        else:
+            one.close()
+        is_behind = (is_behind or os.path.samestat(here, ours)) and not os.path.samestat(here, last)
+    return [*between, newest]

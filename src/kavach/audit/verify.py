@@ -186,14 +186,23 @@ def _open_parts(name: str, head: Head | None) -> list[_Part]:
     parts: list[_Part] = []
     try:
         for number, path in [*paths, (current, name)]:
-            try:
-                file = os.fdopen(open_file(path, write=False), "rb")
-            except FileNotFoundError:
-                continue
-            parts.append(_Part(number, file, os.fstat(file.fileno()).st_size))
-    except OSError as error:
+            size = _size(path)
+            if size or (size is not None and number != current):  # a current file may not have been begun yet
+                parts.append(_Part(number, os.fdopen(open_file(path, write=False), "rb"), size))
+    except (OSError, AuditError) as error:
+        for part in parts:
+            part.file.close()
+        if isinstance(error, AuditError):
+            raise
         cannot("read", name, error, check="open")
-    return [part for part in parts if part.size or part.segment != current]
+    return parts
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
 
 
 def _follow(part: _Part, links: Links, witness: _Witness, *, is_last: bool) -> int:

@@ -71,7 +71,14 @@ def load_backend(name: str) -> type:
         return found
     point = third_party().get(word)
     if point is not None:
-        loaded: type = point.load()  # type: ignore[attr-defined]  # EntryPoint, imported lazily
+        try:
+            loaded: type = point.load()  # type: ignore[attr-defined]  # EntryPoint, imported lazily
+        except (ImportError, AttributeError, SyntaxError, OSError, ValueError, TypeError, RuntimeError) as error:
+            raise BackendUnavailable(
+                f"the wall {name!r} cannot be imported: {type(error).__name__}: {error}",
+                backend=name,
+                missing=(f"a working entry point kavach.backends:{word}",),
+            ) from error
         return loaded
     known = Backend.parse(name)  # raises for a name that is no wall at all
     raise BackendUnavailable(

@@ -37,6 +37,26 @@ class Probe(NamedTuple):
     missing: tuple[str, ...]
 
 
+class WallFacts(NamedTuple):
+    """What can be looked at of a standing wall from outside.
+
+    Args:
+        init_pid: its first process, as this host numbers it.
+        namespaces: those that it made: user, pid, mnt, ipc, uts, net, cgroup.
+        has_filter: whether its commands are under a seccomp filter.
+        groups: its cgroup folders.
+        writable: folders that commands may write to, as they are called inside.
+        open_workspace: returns a descriptor of the private workspace that the caller closes; None where there is none.
+    """
+
+    init_pid: int
+    namespaces: frozenset[str]
+    has_filter: bool
+    groups: tuple[str, ...]
+    writable: tuple[str, ...]
+    open_workspace: Callable[[], int] | None
+
+
 class Running(Protocol):
     """One command in a wall: wait on its descriptors, feed it what they have, take the ending."""
 
@@ -113,3 +133,6 @@ class Wall(Protocol):
 
     def processes(self) -> tuple[int, ...]:
         """Return the processes that live in it, as this host numbers them."""
+
+    def facts(self) -> WallFacts | None:
+        """Return what can be looked at from outside; None where nothing of it stands on this host."""

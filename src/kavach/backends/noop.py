@@ -81,6 +81,9 @@ class UnsafeNoop:
         """Return that nothing was measured."""
         return Usage()
 
+    def facts(self) -> None:
+        """Nothing of it can be looked at."""
+
     def processes(self) -> tuple[int, ...]:
         """Return no process."""
         return ()

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from kavach.backends.base import WallFacts
 from kavach.backends.process_build import Builder, limits_driver
 from kavach.backends.process_run import ProcessRun, SecretRow, inside, make_message
 from kavach.errors import BackendError, LaunchError
@@ -28,7 +29,7 @@ from kavach.model.secret import File
 from kavach.policy.require import require_standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from kavach.credentials import Injection
     from kavach.launcher.groups import Group, Leaf
@@ -333,7 +334,7 @@ class ProcessWall:
         deadline = time.monotonic() + client.END_TIMEOUT_S
         while time.monotonic() < deadline:
             standing.kill_all()
-            if not freeze.living(standing.pid):
+            if not descendants(standing.pid):
                 return
             time.sleep(0.005)
         raise BackendError("processes of the sandbox did not end", runtime="process")
@@ -345,9 +346,10 @@ class ProcessWall:
         if spare is not None:
             spare[0].close()
             spare[1].close()  # the group's removal takes the folder
-        standing, self._standing = self._standing, None
+        standing = self._standing
         if standing is not None and os.getpid() == self._owner:
-            self._end(standing)
+            self._end(standing)  # ORDER: what does not end is kept, to be ended by a later call
+        self._standing = None
         if standing is not None:
             standing.release()
         if os.getpid() != self._owner:
@@ -366,7 +368,7 @@ class ProcessWall:
         if self._plan is not None and "pid" not in self._plan.namespaces:
             below = descendants(standing.pid)
             standing.end_politely()
-            if standing.wait_gone(client.END_TIMEOUT_S) and _wait_ended(below, client.END_TIMEOUT_S):
+            if standing.wait_gone(client.END_TIMEOUT_S) and freeze.wait_ended(below, client.END_TIMEOUT_S):
                 return
         standing.kill()
         if not standing.wait_gone(client.END_TIMEOUT_S):
@@ -394,6 +396,18 @@ class ProcessWall:
         spare = self._spare
         mine = 0 if spare is None else spare[0].pid
         return tuple(pid for pid in freeze.living(self._require_standing().pid) if pid != mine)
+
+    def facts(self) -> WallFacts | None:
+        """Return what can be looked at from outside."""
+        plan, group = self._require_plan(), self.group
+        return WallFacts(
+            init_pid=self.init_pid,
+            namespaces=plan.namespaces,
+            has_filter=plan.has_filter,
+            groups=group.folders,
+            writable=("/workspace", "/tmp", "/dev/shm") if "mnt" in plan.namespaces else (),  # noqa: S108 - inside
+            open_workspace=None if self.folder < 0 else lambda: os.dup(self.folder),
+        )
 
     @property
     def folder(self) -> int:
@@ -431,13 +445,3 @@ def _secret_files(config: SandboxConfig) -> tuple[str, ...] | None:
 
 
 _STATUS_KEYS = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid")
-
-
-def _wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
-    """Return whether every one of these processes has been reaped; without a PID namespace others do that."""
-    deadline = time.monotonic() + timeout_s
-    while any(os.path.isdir(f"/proc/{pid}") for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True

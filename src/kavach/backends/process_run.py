@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, cast
 
-from kavach.errors import BackendError, LaunchError
+from kavach.errors import BackendError, ConfigError, LaunchError
 from kavach.launcher import watchdog
 from kavach.launcher.execution import Execution
 from kavach.launcher.supervise import Counters, Supervision, judge_ending
@@ -41,6 +41,7 @@ _BEFORE_EXECVE = {
     "secrets": "a secret's place",
     "descriptors": "a descriptor's number",
 }
+MFD_NOEXEC_SEAL = 0x0008  # linux/memfd.h, Linux 6.3; older kernels answer EINVAL
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -299,6 +300,11 @@ def _let_go(
             (verb, argv, environment, cwd, tuple(numbers.items()), tuple(variables), tuple(files)),
             tuple(handles),
         )
+    except ValueError as error:
+        raise ConfigError(
+            f"argv, env and secrets are together more than a command can be given ({error}); nothing was run",
+            key="argv",
+        ) from None
     except OSError as error:
         raise BackendError("the command child ended before it was let go", runtime="process") from error
 
@@ -318,7 +324,7 @@ def _stdin(content: bytes | None, given: int | None) -> int:
         return os.dup(given)
     if not content:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    memory = os.memfd_create("kavach-stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    memory = _memfd()
     try:
         view = memoryview(content)
         while view:
@@ -328,6 +334,16 @@ def _stdin(content: bytes | None, given: int | None) -> int:
         return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(memory)
+
+
+def _memfd() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("kavach-stdin", flags | MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.memfd_create("kavach-stdin", flags)
 
 
 def _close(handle: int) -> None:

@@ -148,6 +148,9 @@ def _cgroup_cause(facts: HostFacts, lacking: list[str]) -> tuple[str, str]:
     group = facts.files.cgroup
     if group.layout == "none":
         return "no control groups are mounted", "mount cgroup2 on /sys/fs/cgroup"
+    disabled = ", ".join(name for name in lacking if name in group.disabled)
+    if disabled:
+        return f"the boot line takes {disabled} away from control groups", "take them out of cgroup_disable= there"
     if group.layout == "v1":
         return "control groups are version 1, and not writable for this user", f"{UNIFY}, or run as root"
     if group.layout == "hybrid":

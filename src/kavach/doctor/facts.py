@@ -22,6 +22,7 @@ class CgroupFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     v2_controllers: tuple[str, ...] = ()
     v2_delegated: bool = False
     v1_writable: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
 
 
 class HostFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

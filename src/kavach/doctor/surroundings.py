@@ -197,7 +197,7 @@ def _kind_cause(facts: HostFacts, kind: str) -> tuple[str, str]:
     known = _limit_causes(facts, kind)
     if not known and facts.files.seccomp_mode == 2:
         known = [_OUTER_FILTER]
-    words = f"the kernel or a security module refuses a {kind} namespace", "look for a denial in the kernel log"
+    words = f"the kernel or a security module refuses {kind} namespaces", "look for a denial in the kernel log"
     return known[0] if known else words
 
 

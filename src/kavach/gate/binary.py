@@ -45,7 +45,10 @@ _FORMULAS = (
         category="formula",
         severity=Severity.HIGH,
         message="A spreadsheet cell that starts a program (dynamic data exchange).",
-        expression=rf"{_CELL}([=+@-][^\n,;\t|]{{0,40}}\b(?i:{'|'.join(_PROGRAM_NAMES)})(?i:\.exe)?\|[^\n]{{1,200}}![A-Za-z0-9_$]+)",
+        expression=(
+            rf"{_CELL}([=+@-][^\n,;\t|]{{0,40}}\b(?i:{'|'.join(_PROGRAM_NAMES)})(?i:\.exe)?"
+            r"\|[^\n]{1,200}![A-Za-z0-9_$]+)"
+        ),
         max_bytes=512,
         literals=(*(f"{name}|".encode() for name in _PROGRAM_NAMES), b".exe|"),
         group=1,

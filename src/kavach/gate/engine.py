@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import threading
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kavach.gate.expression import parse, render
@@ -214,21 +215,25 @@ class _Windows:
         self._overlap = (SEED_BYTES + 1) * stretch
         self._reading = reading
         self._thread = threading.local()
-        chosen = [number for number in range(len(rules)) if number not in self._always]
-        self._database = _compile_set({number: render(seeds[number].node) for number in chosen}) if chosen else None
+        numbers: dict[str, list[int]] = {}  # rules with one seed share it
+        for number, seed in enumerate(seeds):
+            if shortest(seed.node):
+                numbers.setdefault(render(seed.node), []).append(number)
+        self._groups = list(numbers.values())
+        self._database = _compile_set(list(numbers)) if numbers else None
 
     def candidates(self, text: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield (from, to, rule), window after window."""
         scratch, view = self._scratch(), memoryview(text)
         for low in range(start, min(len(text), stop + self._overlap), WINDOW_BYTES):
             high = min(len(text), low + WINDOW_BYTES)
-            hits: list[int] = list(self._always)
+            groups: list[int] = []
             window: bytes | memoryview = view[max(0, low - self._overlap) : high]
             if self._reading is not None:
                 window = self._reading(bytes(window))
             if self._database is not None:
-                self._database.scan(window, _note, context=hits, scratch=scratch)
-            for number in hits:
+                self._database.scan(window, _note, context=groups, scratch=scratch)
+            for number in chain(self._always, *(self._groups[group] for group in groups)):
                 yield max(start, low - self._overlap - self._lead[number]), min(stop, high), number
 
     def _scratch(self) -> Any:  # noqa: ANN401 - the engine's own type
@@ -238,13 +243,13 @@ class _Windows:
         return getattr(self._thread, "scratch", None)
 
 
-def _compile_set(seeds: dict[int, str]) -> Any:  # noqa: ANN401 - the engine's own type
+def _compile_set(seeds: list[str]) -> Any:  # noqa: ANN401 - the engine's own type
     import hyperscan
 
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[seed.encode("ascii") for seed in seeds.values()],
-        ids=list(seeds),
+        expressions=[seed.encode("ascii") for seed in seeds],
+        ids=list(range(len(seeds))),
         elements=len(seeds),
         flags=[hyperscan.HS_FLAG_SINGLEMATCH] * len(seeds),
     )
@@ -257,5 +262,5 @@ def _has_set_engine() -> bool:
     return importlib.util.find_spec("hyperscan") is not None
 
 
-def _note(number: int, _start: int, _end: int, _flags: int, hits: list[int]) -> None:
-    hits.append(number)
+def _note(group: int, _start: int, _end: int, _flags: int, groups: list[int]) -> None:
+    groups.append(group)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kavach.gate.expression import Choice, Class, Node, Repeat, Sequence, parse, render
+from kavach.gate.expression import parse, render
 from kavach.gate.linear import compile_expression
 from kavach.gate.prefixes import prefixes_of
+from kavach.gate.seeds import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +54,7 @@ class Openings:
 
     @functools.cached_property
     def _members(self) -> list[int]:
-        return [_members(parse(rule.expression)) for rule in self._rules]
+        return [members_of(parse(rule.expression)) for rule in self._rules]
 
     def _of(self, last_byte: int) -> tuple[_Opening, ...]:
         if last_byte not in self._by_last_byte:
@@ -68,19 +69,3 @@ class Openings:
             beginnings = render(prefixes_of(parse(rule.expression)))
             self._compiled[number] = _Opening(rule.max_bytes, compile_expression(f"(?:{beginnings})\\z", rule.name))
         return self._compiled[number]
-
-
-def _members(node: Node) -> int:
-    """Return every byte that a match can hold."""
-    match node:
-        case Class(bits):
-            return bits
-        case Sequence(parts) | Choice(parts):
-            bits = 0
-            for part in parts:
-                bits |= _members(part)
-            return bits
-        case Repeat(part):
-            return _members(part)
-        case _:
-            return 0

@@ -165,9 +165,12 @@ class QuarantineStore:
             agent_id: whose sandbox it was.
 
         Raises:
+            ConfigError: a part is no bytes or has no name.
             KavachError: it is larger than the whole store may be, the disk is full, the folder cannot be written, or
                 the move cannot be recorded; nothing of it was stored.
         """
+        if not all(isinstance(name, str) and isinstance(part, bytes) for name, part in content.items()):
+            raise ConfigError("content: expected bytes by the name of the part", key="content")
         packed = msgspec.msgpack.encode(dict(content))
         if self._max_bytes is not None and len(packed) > self._max_bytes:
             raise KavachError(f"an output of {len(packed)} bytes does not fit into a quarantine of {self._max_bytes}")

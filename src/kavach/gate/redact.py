@@ -3,11 +3,13 @@
 Enforces: no byte under a mark is released; overlapping marks become one label; the number of lines stays; what was
 valid JSON stays valid JSON; what lies outside every mark stays as it is. Does not: scan, or choose which marks to
 redact (`kavach.gate.judge` does). Removing one thing may lay another bare (a number whose neighbour became a label):
-`redact_until_clean` looks again, `redact` and `replace` do not. May be used by: kavach.gate.
+whoever promises that nothing is found afterwards (`kavach.gate.release`) looks again. May be used by: kavach.gate.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,15 +17,12 @@ from kavach.errors import InternalError
 from kavach.gate.json_spans import fit_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from kavach.gate.rule import Mark
 
 LABEL_BYTES = 64
 """The longest name that a label shows; a secret's name is at most that long (kavach.model.secret)."""
-
-ROUNDS = 8
-"""How often a text is redacted before it is withheld instead; what is laid bare lays bare less each time."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _UNSAFE = re.compile(r"[^a-z0-9._-]")
@@ -43,6 +42,7 @@ class Span(NamedTuple):
     label: bytes
 
 
+@functools.lru_cache(maxsize=1024)
 def label_of(rule: str) -> bytes:
     """Return `[REDACTED:<rule>]`: lower case, and never a byte that would break a line, a string or a terminal.
 
@@ -61,7 +61,7 @@ def merge(marks: Iterable[Mark]) -> list[Span]:
     Args:
         marks: what is to be replaced, in any order.
     """
-    ordered = sorted((mark for mark in marks if mark.start < mark.end), key=lambda mark: (mark.start, mark.end))
+    ordered = sorted((mark for mark in marks if mark.start < mark.end), key=operator.attrgetter("start", "end"))
     spans: list[Span] = []
     group: list[Mark] = []
     end = -1
@@ -77,6 +77,8 @@ def merge(marks: Iterable[Mark]) -> list[Span]:
 
 
 def _span(group: Sequence[Mark], end: int) -> Span:
+    if len(group) == 1:
+        return Span(group[0].start, end, label_of(group[0].rule))
     best = min(group, key=lambda mark: (-mark.severity.rank, mark.start - mark.end, mark.start, mark.rule))
     return Span(group[0].start, end, label_of(best.rule))
 
@@ -99,29 +101,6 @@ def redact(data: bytes, marks: Iterable[Mark], *, limit_bytes: int | None = None
     if spans and (spans[0].start < 0 or spans[-1].end > len(data)):
         raise InternalError(f"a mark ends at {spans[-1].end} in a text of {len(data)} bytes")
     return replace(data, fit_json(data, spans), limit_bytes=limit_bytes)
-
-
-def redact_until_clean(
-    data: bytes, marks: Sequence[Mark], find: Callable[[bytes], Sequence[Mark]], *, limit_bytes: int | None = None
-) -> bytes:
-    """Return a redacted text in which nothing is found that would be redacted.
-
-    Args:
-        data: a whole text.
-        marks: what is to be replaced in it, as `find` sees it.
-        find: what would be replaced in a text.
-        limit_bytes: as for `redact`.
-
-    Raises:
-        InternalError: a mark points outside the text, or something is still found after `ROUNDS`.
-    """
-    text = redact(data, marks, limit_bytes=limit_bytes)
-    for _ in range(ROUNDS):
-        if not marks:
-            return text
-        marks = find(text)
-        text = redact(text, marks)
-    raise InternalError(f"something to redact is still found after {ROUNDS} rounds")
 
 
 def replace(data: bytes, spans: Iterable[Span], *, limit_bytes: int | None = None) -> bytes:

@@ -8,6 +8,7 @@ read 80 MB/s instead of 400 (ADR 0016). May be used by: kavach.gate.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,9 @@ SEED_BYTES = 64
 """The longest seed: windows overlap by as much."""
 ENOUGH_BITS = 32.0
 """How much a seed says at most: random text holds it once in 4 GiB."""
+_NUMERIC = functools.reduce(int.__or__, (1 << byte for byte in b"0123456789"))
+_FEW_BYTES = 20
+_LITERAL_BYTES = 3  # the set engine looks for literals first, and they are fast from this length on
 
 
 class Seed(NamedTuple):
@@ -83,21 +87,103 @@ def bits_of(node: Node) -> float:
 
 
 def seed_of(node: Node) -> Seed:
-    """Return the seed of an expression: the first stretch of it that says enough, else the one that says most."""
-    parts = _parts_of(node)
-    best, most = Seed(join(()), None), 0.0
+    """Return the seed of an expression: a stretch of it with a literal that says enough, else what says most."""
+    return _seed_of(widened(node))
+
+
+def widened(node: Node) -> Node:
+    """Return a simpler superset: choices between ranges of numbers become numbers of any value."""
+    match node:
+        case Choice(parts):
+            bits = members_of(node)
+            size = longest(node)
+            if size is not None and 0 < size <= _FEW_BYTES and not bits & ~_NUMERIC:
+                return Repeat(Class(bits), shortest(node), size, is_greedy=True)
+            return Choice(tuple(widened(part) for part in parts))
+        case Sequence(parts):
+            return join(widened(part) for part in parts)
+        case Repeat(part, least, most, is_greedy):
+            return Repeat(widened(part), least, most, is_greedy)
+        case _:
+            return node
+
+
+def members_of(node: Node) -> int:
+    """Return every byte that a match can hold, as a bit mask."""
+    match node:
+        case Class(bits):
+            return bits
+        case Sequence(parts) | Choice(parts):
+            return functools.reduce(int.__or__, map(members_of, parts), 0)
+        case Repeat(part):
+            return members_of(part)
+        case _:
+            return 0
+
+
+def _seed_of(node: Node) -> Seed:
+    if isinstance(node, Choice):
+        seeds = [_seed_of(part) for part in node.parts]
+        if any(shortest(seed.node) == 0 for seed in seeds):
+            return Seed(join(()), None)
+        leads = [seed.lead_bytes for seed in seeds]
+        lead = None if None in leads else max(size for size in leads if size is not None)
+        return Seed(Choice(tuple(seed.node for seed in seeds)), lead)
+    return _seed_of_parts(_parts_of(node))
+
+
+def _seed_of_parts(parts: tuple[Node, ...]) -> Seed:
+    best, most = Seed(join(()), None), (0, 0.0)
     lead: int | None = 0
     for at, part in enumerate(parts):
-        stretch = join(_stretch(parts[at:]))
-        bits = bits_of(stretch)
-        if bits > most:
-            least = _least(part, SEED_BYTES) if isinstance(part, Repeat) else ()
-            more = 0 if not isinstance(part, Repeat) else _subtract(longest(part), shortest(join(least)))
-            best, most = Seed(stretch, _add(lead, more)), bits
-        if most >= ENOUGH_BITS:
+        if shortest(part) > 0:
+            found = _inner_seed(part)
+            stretch = join(_stretch(parts[at:]))
+            worth = (min(_LITERAL_BYTES, _literal_of(stretch)), bits_of(stretch))
+            if worth > most:
+                best, most = Seed(stretch, _add(lead, _trimmed(part))), worth
+            if found is not None and (inner := (_literal_of(found.node), bits_of(found.node))) > most:
+                best, most = Seed(found.node, _add(lead, found.lead_bytes)), inner
+        if most[0] >= _LITERAL_BYTES:
             break
         lead = _add(lead, longest(part))
     return best
+
+
+def _inner_seed(part: Node) -> Seed | None:
+    """Return the seed of a part that has parts of its own."""
+    match part:
+        case Choice():
+            return _seed_of(part)
+        case Repeat(inner) if not isinstance(inner, Class):
+            return Seed(_seed_of(inner).node, longest(part))
+        case _:
+            return None
+
+
+def _trimmed(part: Node) -> int | None:
+    """Return how many bytes of a part may stand before the least of it."""
+    return longest(part) if isinstance(part, Repeat) else 0
+
+
+def _literal_of(node: Node) -> int:
+    """Return the longest run of given bytes, upper or lower case, in what a node matches at least."""
+    match node:
+        case Class(bits):
+            return int(bits.bit_count() <= 2)
+        case Choice(parts):
+            return min(_literal_of(part) for part in parts)
+        case Repeat(part, least, _, _):
+            return _literal_of(part) * least if isinstance(part, Class) else _literal_of(part) * min(least, 1)
+        case Sequence(parts):
+            run = longest_run = 0
+            for part in parts:
+                own = _literal_of(part)
+                run = run + own if isinstance(part, Class | Edge) and (own or isinstance(part, Edge)) else 0
+                longest_run = max(longest_run, run, own)
+            return longest_run
+        case _:
+            return 0
 
 
 def _parts_of(node: Node) -> tuple[Node, ...]:
@@ -106,10 +192,6 @@ def _parts_of(node: Node) -> tuple[Node, ...]:
 
 def _add(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
-
-
-def _subtract(one: int | None, other: int) -> int | None:
-    return None if one is None else one - other
 
 
 def _stretch(parts: tuple[Node, ...]) -> Iterator[Node]:

@@ -105,11 +105,11 @@ class Launcher:
             LaunchError: the launcher ended or did not answer in time.
         """
         outside = self.await_start()
+        # SECURITY: marshal is for this direction alone, from the host that the launcher obeys anyway.
+        body = (b"create", marshal.dumps(tuple(request[:-1])))  # type: ignore[arg-type]  # plain values only
         mine, theirs = _channel_pair()
         try:
             sent = (theirs.fileno(),) if request.cgroup_fd < 0 else (theirs.fileno(), request.cgroup_fd)
-            # SECURITY: marshal is for this direction alone, from the host that the launcher obeys anyway.
-            body = (b"create", marshal.dumps(tuple(request[:-1])))  # type: ignore[arg-type]  # plain values only
             try:
                 with self._lock:
                     wire.send(self._channel, body, sent)
@@ -118,6 +118,11 @@ class Launcher:
             standing = _await_standing(mine)
             standing.outside = outside
             return standing
+        except ValueError as error:
+            mine.close()
+            raise LaunchError(
+                f"the policy makes a plan that is too large: {error}", step="create", errno=errno.E2BIG
+            ) from None
         except OSError as error:
             mine.close()
             raise LaunchError("the launcher is gone", step="create", errno=error.errno or errno.EPIPE) from error
@@ -247,6 +252,7 @@ def _await_standing(channel: socket.socket) -> Standing:
     standing: tuple[Any, ...] | None = None
     kept: list[int] = []
     folder: list[int] = []
+    descriptors: list[int] = []
     try:
         while made is None or standing is None:
             message, descriptors, _ = receive_within(channel, max(0.0, deadline - time.monotonic()))
@@ -260,8 +266,8 @@ def _await_standing(channel: socket.socket) -> Standing:
         pid, inodes = made
         return Standing(channel, pid, kept.pop(), inodes, standing[1], folder.pop() if folder else -1)
     except BaseException as error:
-        wire.close_all(kept)
-        wire.close_all(folder)
+        for handles_of_one in (kept, folder, descriptors):
+            wire.close_all(handles_of_one)
         if isinstance(error, (EOFError, OSError, ValueError, IndexError)):
             words = "the sandbox's init ended or hung while building"
             raise LaunchError(words, step="standing", errno=errno.EPIPE) from error
@@ -286,7 +292,11 @@ def _spawn(channel: int) -> int:
         (os.POSIX_SPAWN_OPEN, 1, null, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, null, os.O_WRONLY, 0),
     ]
-    return os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=())
+    try:
+        return os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=())
+    except OSError as error:
+        words = f"{sys.executable} cannot be started: {error.strerror}; nothing was run"
+        raise LaunchError(words, step="launcher", errno=error.errno) from error
 
 
 _shared: Launcher | None = None
@@ -314,10 +324,14 @@ def shared() -> Launcher:
 def _require_pidfd() -> None:
     """Refuse a host on which no process can be held: numbers alone may be given out again."""
     try:
-        os.close(os.pidfd_open(os.getpid()))
+        own = os.pidfd_open(os.getpid())
+        try:
+            signal.pidfd_send_signal(own, 0)
+        finally:
+            os.close(own)
     except OSError as error:
         raise UnsupportedError(
-            f"pidfd_open: {os.strerror(error.errno or errno.ENOSYS)}; no process could be held; nothing was run",
+            f"pidfd_open, pidfd_send_signal: {os.strerror(error.errno or 0)}; nothing was run",
             control="pid_ns",
             needed="pidfd_open (Linux 5.3), allowed by the filter of an outer container",
             found=errno.errorcode.get(error.errno or 0, str(error.errno)),

@@ -12,10 +12,13 @@ import contextlib
 import os
 import signal
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import BackendError
 from kavach.launcher.init import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _CONFIRM_S = 2.0  # protects the caller from a process that forks without end; a round takes a millisecond
 
@@ -80,6 +83,16 @@ def thaw(stopped: tuple[Stopped, ...]) -> None:
 def living(init_pid: int) -> list[int]:
     """Return the descendants of `init_pid` that have not ended; one that has and waits to be reaped is none."""
     return [pid for pid in descendants(init_pid) if _stat(pid).state not in "ZX"]
+
+
+def wait_ended(pids: Iterable[int], timeout_s: float) -> bool:
+    """Return whether every one of these processes has been reaped; without a PID namespace others do that."""
+    deadline = time.monotonic() + timeout_s
+    while any(os.path.isdir(f"/proc/{pid}") for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def kill_below(init_pid: int) -> None:

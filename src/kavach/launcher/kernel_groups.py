@@ -162,11 +162,6 @@ class _Version1Group(Group):
     def folders(self) -> tuple[str, ...]:
         return (*dict.fromkeys(self._paths.values()), *([self._twin] if self._twin else []))
 
-    @property
-    def freeze_path(self) -> str | None:
-        """The v2 file that stops the sandbox, where its init was cloned into the twin; else None."""
-        return None if self._twin is None else self._twin + "/cgroup.freeze"
-
     def join_paths(self) -> list[str]:
         return [path + "/tasks" for path in dict.fromkeys(self._paths.values())]
 

@@ -99,7 +99,14 @@ class Driver:
         require_name(name)
         cores = None
         if limits.cpu_cores is not None:
-            cores = pick_cores(limits.cpu_cores, os.sched_getaffinity(0), next(self._turns))
+            try:
+                cores = pick_cores(limits.cpu_cores, os.sched_getaffinity(0), next(self._turns))
+            except OSError as error:
+                raise LaunchError(
+                    f"sched_getaffinity: {error.strerror}; no processors can be chosen; nothing was run",
+                    step="cgroup",
+                    errno=error.errno,
+                ) from error
         try:
             return self._make(self.folder_name(name), limits, cores)
         except OSError as error:

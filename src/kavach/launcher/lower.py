@@ -15,7 +15,7 @@ from kavach.launcher import canary
 from kavach.launcher.filters import command_filter, init_filter, rest_filter
 from kavach.launcher.lower_canaries import canaries_for
 from kavach.launcher.lower_files import landlock_paths, mount_steps
-from kavach.launcher.situation import INNER_ID, WITNESS, Layout, Situation, Step
+from kavach.launcher.situation import INNER_ID, Layout, Situation, Step
 from kavach.launcher.view import WORKSPACE
 from kavach.linux import landlock_abi as abi
 from kavach.linux import uapi
@@ -186,7 +186,7 @@ def _init_steps(
     if "net" in names:
         steps.append((b"loopback_up", 1, ()))
     ports = (*(policy.landlock.tcp_connect_ports or ()),) if rights[1] and "net" in names else ()
-    steps.append((b"listen", 1, (WITNESS, ports[:0])))
+    steps.append((b"listen", 1, (situation.witness, ports[:0])))
     steps.append((b"core_limit", 1, ()))
     if any(rights):
         steps.append(

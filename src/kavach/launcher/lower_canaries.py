@@ -10,12 +10,10 @@ import os
 from typing import TYPE_CHECKING
 
 from kavach.launcher import canary
-from kavach.launcher.situation import DISCARD, NOWHERE, WITNESS, Situation
+from kavach.launcher.situation import DISCARD, NOWHERE, Situation
 from kavach.linux import landlock_abi as abi
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from kavach.model.policy import SandboxPolicy
 
 
@@ -26,7 +24,7 @@ def canaries_for(
     names = situation.namespaces
     before, after, final = canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK, canary.FINAL
     rows: list[tuple[object, ...]] = []
-    rows += _reach_canaries(names, rights[2])
+    rows += _reach_canaries(situation, rights[2])
     # Without a mount view root's child cannot reach the command's folder before its ids change, or it could make one.
     if rights[0] and ("mnt" in names or not situation.facts.can_map_range):
         place = b"/tmp" if "mnt" in names else (situation.scratch or "/").encode()
@@ -54,8 +52,9 @@ def canaries_for(
     return tuple(rows)
 
 
-def _reach_canaries(names: Collection[str], scoped: int) -> list[tuple[object, ...]]:
+def _reach_canaries(situation: Situation, scoped: int) -> list[tuple[object, ...]]:
     """Try init, the host's init where it has a number inside, and look for what a child inherited."""
+    names = situation.namespaces
     phases = (canary.BEFORE_LANDLOCK, canary.AFTER_LANDLOCK)
     rows: list[tuple[object, ...]] = [(canary.FINAL, b"environment", b"environment")]
     if scoped & abi.LANDLOCK_SCOPE_SIGNAL and "pid" in names:
@@ -63,7 +62,7 @@ def _reach_canaries(names: Collection[str], scoped: int) -> list[tuple[object, .
     if "pid" not in names:
         rows.append((canary.FINAL, b"host_init", b"signal", 1))
     if scoped & abi.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET:
-        rows += [(when, b"abstract", b"abstract", WITNESS) for when in phases]
+        rows += [(when, b"abstract", b"abstract", situation.witness) for when in phases]
     return rows
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Step = tuple[bytes, int, tuple[object, ...]]
 
 INNER_ID = 1000  # the command's user and group inside; any number but 0 would do
-WITNESS = b"kavach-witness"  # abstract name of the socket that init keeps for the canaries
 NOWHERE = b"192.0.2.1"  # RFC 5737, TEST-NET-1: an address that is never routed
 DISCARD = 9  # RFC 863
 SECRETS_FOLDER = "/run/secrets"
@@ -45,3 +44,8 @@ class Situation(NamedTuple):
     listening: bool
     has_proc: bool = True
     user_tasks: int = 0  # what the caller's user runs already, where no user namespace counts the sandbox's own apart
+
+    @property
+    def witness(self) -> bytes:
+        """The abstract name of the socket that init keeps for the canaries; its own where the network is shared."""
+        return b"kavach-witness-" + self.group.name.encode()

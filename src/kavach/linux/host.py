@@ -243,6 +243,7 @@ def cgroup_state(root: str = "/") -> dict[str, object]:
         v2_controllers: the controllers offered there.
         v2_delegated: whether the folder, its cgroup.procs and its cgroup.subtree_control may be written.
         v1_writable: the v1 controllers in whose hierarchy this process may make folders.
+        disabled: the controllers that the boot line has taken away.
     """
     v1, unified = _cgroup_hierarchies(root)
     own = _own_cgroups(root)
@@ -259,7 +260,14 @@ def cgroup_state(root: str = "/") -> dict[str, object]:
         "v2_controllers": controllers,
         "v2_delegated": bool(folder) and all(_is_writable(folder + name, root) for name in needed),
         "v1_writable": tuple(writable),
+        "disabled": _boot_words("cgroup_disable", root),
     }
+
+
+def _boot_words(option: str, root: str) -> tuple[str, ...]:
+    """Return the words that an option of the boot line lists."""
+    given = [word.partition("=") for word in read_text("/proc/cmdline", root).split()]
+    return tuple(one for name, _, value in given if name == option for one in value.split(",") if one)
 
 
 def _cgroup_hierarchies(root: str) -> tuple[dict[str, tuple[str, str]], tuple[str, str] | None]:

@@ -65,8 +65,8 @@ def enter_namespaces(package_folder: str) -> tuple[str, int, str]:
         lambda: libc.syscall(uapi.SYS_UNSHARE, uapi.CLONE_NEWUSER),
         lambda: _map_ids(uid, gid),
         lambda: refused.extend(_unshare_rest()),
-        lambda: "mnt" in refused or _mount_something(),
-        lambda: "mnt" in refused or "pid" in refused or _try_fresh_proc(package_folder),
+        lambda: _mount_something(refused),
+        lambda: _try_fresh_proc(package_folder, refused),
     )
     for stage, act in zip(STAGES, acts, strict=True):
         try:
@@ -95,15 +95,19 @@ def _unshare_rest() -> list[str]:
     return refused
 
 
-def _mount_something() -> None:
+def _mount_something(refused: list[str]) -> None:
+    if "mnt" in refused:
+        return  # this would change the host
     mounts.make_private()
     # On /proc, and off again: any other folder may hold the interpreter or this package.
     mounts.mount(b"kavach-probe", b"/proc", b"tmpfs", uapi.MS_NOSUID | uapi.MS_NODEV, b"size=4k")
     libc.syscall(uapi.SYS_UMOUNT2, b"/proc", uapi.MNT_DETACH)
 
 
-def _try_fresh_proc(package_folder: str) -> None:
+def _try_fresh_proc(package_folder: str, refused: list[str]) -> None:
     """Mount /proc from inside the new PID namespace, which only a child of this victim is in."""
+    if "mnt" in refused or "pid" in refused:
+        return
     argv = [sys.executable, "-I", "-S", "-c", _PROC_VICTIM, package_folder]
     status = os.waitpid(os.posix_spawn(sys.executable, argv, {}), 0)[1]
     code = os.waitstatus_to_exitcode(status)

@@ -78,7 +78,6 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h; 3.4
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h; 3.5
 PR_CAP_AMBIENT = 47  # linux/prctl.h; 4.3
 PR_CAP_AMBIENT_CLEAR_ALL = 4  # linux/prctl.h; 4.3
-PR_SET_NAME = 15  # linux/prctl.h; 2.6.9
 
 # Each bit beside the one that locks it.
 SECBIT_NOROOT = 0x1  # linux/securebits.h; 2.6.26

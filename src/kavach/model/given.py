@@ -13,17 +13,9 @@ from kavach.model.config import SandboxConfig
 from kavach.model.validate import check
 
 _NOT_IN_THIS_VERSION = {
-    "audit": "the audit log",
-    "receipt_key": "receipts",
-    "quarantine": "the quarantine store",
-    "offenders": "the offender tracker",
-    "guards": "guards",
-    "integrity": "the integrity monitor",
-    "events": "the event bus",
     "image_policy": "image verification",
     "attestation_policy": "attestation",
     "runtime_manifest": "runtime manifests",
-    "externalization": "the gate's scanners",
 }
 
 

@@ -69,7 +69,8 @@ def require_standing(enforcement: Enforcement, policy: SandboxPolicy) -> None:
         first = lacking[0]
         names = ", ".join(row.control for row in lacking)
         raise UnsupportedError(
-            f"the policy asks for {names}, which this host does not give: {first.reason or first.state}",
+            f"the policy asks for {names}, which this host does not give: {first.reason or first.state};"
+            " nothing was run",
             control=first.control.value,
             needed="enforced",
             found=first.reason or first.state.value,

@@ -116,16 +116,20 @@ class SandboxPool(_Pool):
         """Wait until `warm` sandboxes stand; whether they do.
 
         Raises:
+            ConfigError: the time is none.
             LifecycleError: this is a forked child of the pool's process.
         """
+        milliseconds(timeout_s)
         return self._stock.wait_warm(timeout_s)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Refuse new claims, destroy what stands, and wait until what is claimed has come back; whether it has.
 
         Raises:
+            ConfigError: the time is none.
             LifecycleError: this is a forked child of the pool's process.
         """
+        milliseconds(timeout_s)
         return self._stock.drain(timeout_s)
 
     def close(self) -> None:

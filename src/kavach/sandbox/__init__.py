@@ -79,7 +79,7 @@ class Sandbox:
         self._wall: Wall = create_backend(self._config, self._policy, self._id)
         requested = requested_score(self._config.backend, self._policy)
         #: What its commands share on their way; for kavach.process and kavach.aio.
-        self.steps: Steps = Steps(self._config, self._policy, self._id, requested)
+        self.steps: Steps = Steps(self._config, self._policy, self._id, requested, _weakly(self))
         self._lock = threading.RLock()
         self._state = SandboxState.CREATED
         self._owner = os.getpid()
@@ -404,8 +404,12 @@ class Sandbox:
             return
         self._wall.build()
         self.steps.tally.started_s = time.monotonic()
+        if self.steps.watch is not None:
+            self.steps.watch.begin_integrity(self._wall, self.files)
 
     def _enter_destroyed(self) -> None:
+        if self.steps.watch is not None:
+            self.steps.watch.end_integrity()
         self._wall.destroy()
         self.steps.forget()
         self._finalizer.detach()
@@ -417,6 +421,18 @@ _ACTS: dict[SandboxState, Callable[[Sandbox], None]] = {
     SandboxState.STOPPED: lambda sandbox: sandbox._wall.stop(),  # noqa: SLF001 - as above
     SandboxState.DESTROYED: Sandbox._enter_destroyed,  # noqa: SLF001 - as above
 }
+
+
+def _weakly(sandbox: Sandbox) -> Callable[[], None]:
+    """Return a function that destroys the sandbox and does not keep it."""
+    held = weakref.ref(sandbox)
+
+    def end() -> None:
+        found = held()
+        if found is not None:
+            found.destroy()
+
+    return end
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

@@ -34,7 +34,6 @@ from kavach.audit.receipt import Receipt, host_facts
 from kavach.audit.statement import make_statement
 from kavach.errors import KavachError, Withheld
 from kavach.gate.release import release
-from kavach.gate.stream import StreamScanner
 from kavach.model.score import StrengthScore
 from kavach.policy.strength import score_enforcement
 
@@ -43,9 +42,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kavach.audit.log import AppendedRecord
+    from kavach.gate.stream import StreamScanner
     from kavach.model.command import Command
     from kavach.model.result import ExecResult, RawResult
     from kavach.sandbox.steps import Steps
+    from kavach.sandbox.watch import Watch
 
 _SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
 
@@ -56,14 +57,16 @@ class Passage:
     Args:
         steps: of its sandbox.
         command: validated.
+        watch: of its sandbox, None where nothing is watched.
 
     Raises:
         AuditError: the intent could not be recorded.
         PolicyError: a guard refused the command, or its agent is suspended; nothing was run.
     """
 
-    def __init__(self, steps: Steps, command: Command) -> None:
+    def __init__(self, steps: Steps, command: Command, watch: Watch | None) -> None:
         self._steps = steps
+        self._watch = watch
         self.command = command
         self._clock = StepClock()
         self._intent: AppendedRecord | None = None
@@ -80,8 +83,9 @@ class Passage:
             )
         # 2. guard
         self._clock.enter("guard")
-        with self:
-            steps.guard(command)
+        if watch is not None:
+            with self:
+                watch.check(command)
         # 3. wall: the sandbox starts it
         self._clock.enter("wall")
 
@@ -128,6 +132,8 @@ class Passage:
             kept = steps.keep_withheld(content, result.verdict, result.findings)
             # 6. outcome
             self._clock.enter("outcome")
+            if self._watch is not None:
+                self._watch.look_back(raw, result)
             result = self._record(msgspec.structs.replace(result, quarantine_id=kept))
         steps.count(result, self._clock.finish())
         return result
@@ -138,7 +144,6 @@ class Passage:
             steps.record(AuditEvent.FINDINGS, lambda: findings_payload(result.findings))
         if result.limits_hit:
             steps.record(AuditEvent.LIMITS, lambda: limits_payload(result.limits_hit or ()))
-        steps.escalate(result)
         if not steps.has_receipts:
             return result
         receipt = Receipt(
@@ -180,6 +185,8 @@ class Passage:
 
     def _stream(self, *, is_error: bool) -> StreamScanner:
         if self._streams is None:
+            from kavach.gate.stream import StreamScanner
+
             known, gate = self._steps.known, self._steps.gate
             self._streams = {
                 error: StreamScanner(gate, stream="stderr" if error else "stdout", known=known)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kavach.audit.digest import policy_sha256
@@ -23,11 +24,11 @@ from kavach.audit.payload import (
     quarantine_payload,
     transition_payload,
 )
-from kavach.errors import Withheld
+from kavach.errors import ConfigError, Withheld
 from kavach.gate.known import KnownSecret
-from kavach.gate.release import release_bytes
 from kavach.model.health import Tally
 from kavach.model.state import SandboxState
+from kavach.model.validate import Model, check
 from kavach.model.verdict import ExternalizationPolicy, Verdict
 from kavach.policy.strength import score_enforcement
 from kavach.sandbox.passage import Passage
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from kavach.model.result import ExecResult
     from kavach.model.score import StrengthScore
     from kavach.model.verdict import Finding
+    from kavach.sandbox.watch import Watch
 
 SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
 
@@ -58,18 +60,27 @@ class Steps:
         policy: the resolved policy of `config`.
         sandbox_id: whose commands they are.
         requested: the strength that was asked for.
+        end: destroys the sandbox.
 
     Raises:
-        ConfigError: `events` is no `EventBus`.
+        ConfigError: a part of the configuration is not what it has to be.
         AuditError: the making of the sandbox could not be recorded.
     """
 
-    def __init__(self, config: SandboxConfig, policy: SandboxPolicy, sandbox_id: str, requested: StrengthScore) -> None:
+    def __init__(
+        self,
+        config: SandboxConfig,
+        policy: SandboxPolicy,
+        sandbox_id: str,
+        requested: StrengthScore,
+        end: Callable[[], None],
+    ) -> None:
+        _require_kinds(config)
         self.config = config
         self.policy = policy
         self.sandbox_id = sandbox_id
         self.requested = requested
-        self.gate = config.externalization or ExternalizationPolicy.off()
+        self.gate = config.externalization or ExternalizationPolicy.for_preset(policy.preset)
         self.voice = make_announcer(config, sandbox_id)
         self.tally = Tally()
         self.log: AuditLog | None = config.audit
@@ -77,11 +88,20 @@ class Steps:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, bytes], KnownSecret] = {}
         self._recorded: Enforcement | None = None
+        self.watch = _make_watch(self, end)
         self.policy_digest = policy_sha256(policy) if self.has_receipts else ""
         self.record(
             AuditEvent.CREATED,
             lambda: created_payload(config, policy_digest=self.policy_digest, requested=requested),
         )
+
+    @property
+    def escalation_acts(self) -> bool:
+        """Whether an agent's sum has consequences: asked for, or strict with an agent's name."""
+        asked = self.config.externalization
+        if asked is not None:
+            return asked.escalation == "act"
+        return self.policy.preset == "strict" and self.config.agent_id is not None
 
     @property
     def has_receipts(self) -> bool:
@@ -147,17 +167,7 @@ class Steps:
             AuditError: the intent could not be recorded.
             PolicyError: a guard refused the command.
         """
-        return Passage(self, command)
-
-    def guard(self, command: Command) -> None:
-        """Look at a command before it runs.
-
-        Raises:
-            PolicyError: a guard refused it.
-        """
-
-    def escalate(self, result: ExecResult) -> None:
-        """Add what was found to its agent's history."""
+        return Passage(self, command, self.watch)
 
     def count(self, result: ExecResult, times: StepTimes) -> None:
         """Count an ended command and tell of it."""
@@ -172,6 +182,10 @@ class Steps:
             Withheld: nothing may.
             AuditError: what was found could not be recorded.
         """
+        if not self.gate.enabled:
+            return content
+        from kavach.gate.release import release_bytes
+
         judged = release_bytes(content, name=path, policy=self.gate, known=self.known, salt=os.urandom(SALT_BYTES))
         if judged.findings:
             self.record(AuditEvent.FINDINGS, lambda: findings_payload(judged.findings))
@@ -203,6 +217,37 @@ class Steps:
         )
         self.record(AuditEvent.QUARANTINE, lambda: quarantine_payload(kept, before=None, after="quarantined", by=None))
         return kept
+
+
+_KINDS = {
+    "audit": ("kavach.audit.log", "AuditLog"),
+    "quarantine": ("kavach.gate.quarantine", "QuarantineStore"),
+    "receipt_key": ("kavach.audit.signing", "SigningKey"),
+    "guards": ("kavach.model.guard", "GuardPolicy"),
+    "integrity": ("kavach.gate.integrity", "IntegrityPolicy"),
+    "offenders": ("kavach.gate.offenders", "OffenderTracker"),
+}
+"""What these fields of a configuration hold, imported when somebody uses one: a plain run needs none of it."""
+
+
+def _require_kinds(config: SandboxConfig) -> None:
+    for name, (module, kind) in _KINDS.items():
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if not isinstance(value, getattr(import_module(module), kind)):
+            raise ConfigError(f"$.{name}: expected {kind}, got {type(value).__name__}", key=f"$.{name}")
+        if isinstance(value, Model):
+            check(value, path=f"$.{name}")
+
+
+def _make_watch(steps: Steps, end: Callable[[], None]) -> Watch | None:
+    config = steps.config
+    if config.guards is None and config.offenders is None and config.integrity is None:
+        return None
+    from kavach.sandbox.watch import Watch
+
+    return Watch(steps, end)
 
 
 def where(quarantine_id: str | None) -> str:

@@ -110,6 +110,9 @@ class FakeWall:
         """Return that nothing was measured."""
         return Usage()
 
+    def facts(self) -> None:
+        """Nothing of it can be looked at."""
+
     def processes(self) -> tuple[int, ...]:
         """Return the programs that have not ended."""
         return tuple(pid for pid, run in self._runs.items() if not run.is_finished)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kavach.audit.events import topics
 from kavach.audit.events.bus import EventBus
-from kavach.audit.metrics import PROCESS
+from kavach.audit.metrics import PROCESS, control_of
 from kavach.errors import ConfigError
 from kavach.model.enforcement import ControlState
 from kavach.model.state import SandboxState
@@ -94,8 +94,6 @@ class Announcer:
             enforcement: what was seen.
             score: what that is worth.
         """
-        if self._has_told_lacking:
-            return
         rows = [row for row in enforcement.rows if row.asked and row.state not in _IN_FORCE]
         if not rows:
             return
@@ -134,9 +132,9 @@ class Announcer:
             self.tell(topics.limit(counter), reason=str(result.reason), exit_code=result.exit_code)
         if result.denials:
             # SECURITY: a target is text that the command chose; it stays in the result, whose reader asked for it.
-            rules = tuple(dict.fromkeys(denial.rule for denial in result.denials))
+            controls = tuple(dict.fromkeys(control_of(denial) for denial in result.denials))
             acts = tuple(dict.fromkeys(denial.what for denial in result.denials))
-            self.tell(topics.POLICY_VIOLATION, count=len(result.denials), rules=rules, acts=acts)
+            self.tell(topics.POLICY_VIOLATION, count=len(result.denials), controls=controls, acts=acts)
         if (kind := _SCANS.get(result.verdict)) is not None:
             self.tell(kind, **_scan(result))
         if steps is not None:

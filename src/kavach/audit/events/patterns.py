@@ -25,9 +25,9 @@ class Pattern:
     __slots__ = ("_exact", "_length", "is_open", "segments", "text")
 
     def __init__(self, text: str, segments: tuple[str, ...], *, is_open: bool) -> None:
-        self.text = text
-        self.segments = segments
-        self.is_open = is_open
+        self.text: str = text
+        self.segments: tuple[str, ...] = segments
+        self.is_open: bool = is_open
         self._exact = tuple((at, one) for at, one in enumerate(segments) if one != "*")
         self._length = len(segments)
 

@@ -35,7 +35,7 @@ class Inbox:
     """
 
     def __init__(self, pattern: Pattern, *, queue_size: int, on_close: Callable[[Inbox], None]) -> None:
-        self.pattern = pattern
+        self.pattern: Pattern = pattern
         self._size = queue_size
         self._on_close = on_close
         self._events: deque[Event] = deque()
@@ -46,7 +46,7 @@ class Inbox:
         self._bell.setblocking(False)  # noqa: FBT003 - socket's own signature
         self._is_rung = self._is_awaited = False
         self.is_open: bool = True
-        self.accepted = self.dropped = 0
+        self.dropped: int = 0
 
     @property
     def waiting(self) -> int:
@@ -61,7 +61,6 @@ class Inbox:
             if len(self._events) >= self._size:
                 self.dropped += 1
                 return False
-            self.accepted += 1
             self._events.append(event)
             self._ring()
             return True

@@ -43,7 +43,7 @@ class Subscription:
         queue_size: int,
         on_close: Callable[[Subscription], None],
     ) -> None:
-        self.pattern = pattern
+        self.pattern: Pattern = pattern
         self._callback = callback
         self._size = queue_size
         self._on_close = on_close

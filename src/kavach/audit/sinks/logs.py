@@ -49,6 +49,7 @@ class LoggingSink:
         """Log one event."""
         level = level_of(event.kind)
         if self._logger.isEnabledFor(level):
-            # SECURITY: JSON escapes line feeds and ESC, the ASCII of it also what else could forge a line.
+            # SECURITY: JSON escapes line feeds and ESC; the ASCII of it, and DEL, what else could forge a line.
             text = msgspec.json.encode(event.payload).decode().encode("ascii", "backslashreplace").decode()
-            self._logger.log(level, "%s %s", event.topic, text, extra={"kavach": event.to_dict()})
+            plain = text.replace("\x7f", "\\x7f")
+            self._logger.log(level, "%s %s", event.topic, plain, extra={"kavach": event.to_dict()})

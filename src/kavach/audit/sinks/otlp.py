@@ -24,14 +24,14 @@ try:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-except ImportError as missing:
+except ImportError as _missing:
     raise UnsupportedError(
         "sending OTLP needs the package opentelemetry-exporter-otlp-proto-http",
         control="events",
         needed="opentelemetry-exporter-otlp-proto-http",
         found="not installed",
         hint="pip install 'kavach-sandbox[otel]'",
-    ) from missing
+    ) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

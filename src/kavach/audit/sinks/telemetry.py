@@ -20,14 +20,14 @@ try:
     from opentelemetry._logs import LogRecord, SeverityNumber, get_logger_provider
     from opentelemetry.metrics import Observation
     from opentelemetry.trace import Status, StatusCode
-except ImportError as missing:
+except ImportError as _missing:
     raise UnsupportedError(
         "an OpenTelemetry sink needs the package opentelemetry-sdk",
         control="events",
         needed="opentelemetry-sdk",
         found="not installed",
         hint="pip install 'kavach-sandbox[otel]'",
-    ) from missing
+    ) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

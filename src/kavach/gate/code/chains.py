@@ -92,9 +92,9 @@ CHAINS = (
     Chain(
         "reverse-shell",
         (
-            ("new socket(", "socketchannel"),
+            ("socket(", "socketchannel"),
             ("processbuilder", "getruntime()", ".execute()"),
-            ("getinputstream", "getoutputstream"),
+            ("inputstream", "outputstream"),
         ),
     ),
     Chain(
@@ -170,6 +170,11 @@ CHAINS = (
         "remote-script",
         (("exec(", "eval("), ("urlopen(", "requests.get(", "urllib2", "http.get("), (".read()", ".text", ".content")),
     ),
+    Chain(
+        "reverse-shell",
+        (("socket",), ("dup2",), ("pty", "subprocess", "exec", "system", "spawn"), ("connect(", "accept(", "listen(")),
+    ),
+    Chain("shell-exec", (("<%",), ("eval", "execute"), ("request(", "request.item", "request.form"))),
     Chain(
         "shell-exec",
         (

@@ -47,6 +47,7 @@ _LOGS = re.compile(
 )
 _SETUID = re.compile(r"[ugoa]*[ug][ugoa]*[+=][rwxXt]*s[rwxXt]*|\+s|0?[2-7][0-7]{3}|[ug]*[+=]s[rwx,]*")
 _MAX_PATH = 4096  # PATH_MAX, linux/limits.h: nothing longer names a file
+_MAX_MODE = 32  # longer modes than any that chmod knows
 _QUIET = frozenset(names("echo printf ls stat test [ [[ man tldr which file locate"))
 _WRITERS = frozenset(names("rm shred truncate cp mv ln tee dd install unlink srm"))
 
@@ -163,7 +164,7 @@ def _appends(act: Act) -> bool:
 def _rights(act: Act) -> Iterator[tuple[str, Severity]]:
     operands = [arg for arg in act.args if not arg.startswith("-")]
     if act.name == "chmod" and operands:
-        mode = operands[0]
+        mode = operands[0][:_MAX_MODE]
         is_special = any(_SETUID.fullmatch(clause) for clause in mode.split(",")) and not re.fullmatch(
             r"0?[01][0-7]{3}", mode
         )

@@ -137,12 +137,9 @@ def _parsed(source: bytes) -> ast.Module:
         # pseudo file alone, so that nothing is printed for what somebody else wrote.
         warnings.filterwarnings("ignore", category=Warning, module=re.escape(_FILE))
     try:
-        tree = compile(source, _FILE, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        return ast.parse(source, _FILE)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise Unparsed from None
-    if not isinstance(tree, ast.Module):
-        raise Unparsed
-    return tree
 
 
 def _end(node: ast.Call, starts: list[int]) -> int:

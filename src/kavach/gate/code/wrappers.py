@@ -10,16 +10,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from kavach.gate.code.syntax import TooDeep
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+MAX_WRAPPED = 16
+"""So many programs may start one another in one command; each of them is looked at with all the words behind it."""
 SHELLS = frozenset(["sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "rbash", "tcsh", "csh", "{shell}"])
 """Programs that read the shell's language; the last is how templates of commands write it."""
 _INTERPRETER = re.compile(
     r"(?:python|pypy|perl|ruby|php|node|nodejs|lua|luajit|deno|bun|osascript|pwsh|powershell)[\d.]*"
 )
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_SHORT_C = re.compile(r"-[a-zA-Z]*c[a-zA-Z]*")
 
 
 class _Wrapper(NamedTuple):
@@ -97,14 +100,21 @@ def unwrap(words: Sequence[str]) -> Iterator[tuple[list[str], str | None]]:
 
     Args:
         words: a command's words.
+
+    Raises:
+        TooDeep: more than `MAX_WRAPPED` programs start one another.
     """
     rest = list(words)
-    while rest:
+    for _ in range(MAX_WRAPPED):
+        if not rest:
+            return
         name = program_name(rest[0])
         yield rest, shell_text(name, rest[1:])
         *found, rest = [*_started(name, rest)] or [[]]
         for more in found:
             yield from unwrap(more)
+    if rest:
+        raise TooDeep
 
 
 def _started(name: str, words: list[str]) -> Iterator[list[str]]:
@@ -175,7 +185,7 @@ _SSH_VALUES = [
 
 def _after_c(args: Sequence[str]) -> str | None:
     for number, arg in enumerate(args):
-        if _SHORT_C.fullmatch(arg):
+        if arg[:1] == "-" and arg[1:].isalpha() and "c" in arg:
             return next((text for text in args[number + 1 :] if not text.startswith("-")), None)
         if not arg.startswith(("-", "+")):
             return None

@@ -10,46 +10,48 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kavach.gate.rule import Rule
-from kavach.gate.secrets.chance import changes, is_random, is_stand_in
-from kavach.gate.secrets.connections import is_password
-from kavach.gate.secrets.shape import is_apart
 from kavach.gate.expression import parse
+from kavach.gate.rule import Rule
+from kavach.gate.secrets.chance import is_random, is_stand_in
+from kavach.gate.secrets.connections import is_password
+from kavach.gate.secrets.shape import OPERATOR, REST, is_apart
 from kavach.gate.seeds import longest
 from kavach.model.verdict import Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kavach.gate.rule import Match
 
 _KEY_WORDS = (
-    r"(?i:api[_.-]?key|access[_.-]?key|(?:auth|app|account|admin|client|consumer|deploy|encryption|license|master"
+    r"((?i:api[_.-]?key|access[_.-]?key|(?:auth|app|account|admin|client|consumer|deploy|encryption|license|master"
     r"|private|secret|service|shared|signing|storage|subscription|webhook|application|integration)[_.-]?key|token|secret"
-    r"|credentials?|creds?|auth)"
+    r"|credentials?|creds?|auth))"
 )
-_PASSWORD_WORDS = r"(?i:passw(?:or)?d|passphrase|passcode|pwd|password)"
-_PLAIN_KEY = r"(?:_KEY|_key|Key)"
+_PHRASE_WORDS = r"((?i:passw(?:or)?d|passphrase|passcode|pwd|pass))"
+_BARE_PHRASE_WORDS = r"((?i:passw(?:or)?d|passphrase|passcode|pwd|[_-]pass))"  # PASS: is what tests print
+_PLAIN_KEY = r"((?:_KEY|_key|Key))"
 
-_REST = r"([\w.\-]{0,40})(?:[ \t]{1,3}[A-Za-z]{2,10})?[\]\"'`)\\ \t]{0,6}(?:[ \t]value)?"
-_QUOTES = r"[ \t\"'`\\(\[]{0,8}(?:[brufBRUF@]{1,2}[\"'`])?"
-_OPERATOR = rf"(?:(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\(){_QUOTES}|>\s{{0,40}}[\"']?|:[ \t]{{1,4}}[|>][+-]?\s{{1,40}})"
-_VALUE = r"([A-Za-z0-9_.=/+~@$%:!#^&*-]{10,400})"
+_NAME = r"([\w.\-]{0,40})"
+_VALUE = r"([A-Za-z0-9_.=/+~@$%:!#^*-]{10,400})"  # & ends a value in an address
 _WORD = r"([^\s\"'`<>\\,;(){}]{5,200})"
 _QUOTED_WORD = (
-    rf"({_PASSWORD_WORDS})([\w.\-]{{0,40}})(?:[ \t]{{1,3}}[A-Za-z]{{2,10}})?[\]\"'`)\\ \t]{{0,6}}(?:[ \t]value)?"
-    rf"(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\()[ \t\\(\[]{{0,8}}[brufBRUF@]{{0,2}}\\?[\"'`]([^\s\"'`<>\\]{{5,200}})\\?[\"'`]"
+    rf"{_PHRASE_WORDS}{_NAME}{REST}(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\()"
+    r"[ \t\\(\[]{0,8}[brufBRUF@]{0,2}\\?[\"'`]([^\s\"'`<>\\]{5,200})\\?[\"'`]"
 )
 
 # The last word of a name that says: this is about a secret, not the secret.
 _ABOUT = frozenset(
-    b"id ids name names url uri urls file files filename path paths dir directory length len size sizes type types hash "
-    b"hashes version host hostname source location event str chars vault format expr expires expiry expiration expire "
-    b"ttl timeout count index field fields column label labels prefix suffix pattern regex class env var alias manager "
-    b"provider factory handler store storage algorithm alg policy policies header headers hint ref arn method usage mode "
-    b"date time at created updated issuer endpoint scope scopes info message error errors help description title text "
-    b"placeholder kind number address server service domain schema table map list set group owner rotation request "
-    b"response reset required enabled disabled strength validator encoder encoding callback page link button form input "
-    b"fn func function cls obj object parser stream begin end start stop position line lines limit max min checksum "
-    b"digest fingerprint accessor sha1 sha256 md5 mesh down up press code tokenizer ization izer ize ized ing izers".split()
+    b"id ids name names url uri urls file files filename path paths dir directory length len size sizes type types "
+    b"hash hashes version host hostname source location event str chars vault format expr expires expiry expiration "
+    b"expire ttl timeout count index field fields column label labels prefix suffix pattern regex class env var "
+    b"alias manager provider factory handler store storage algorithm alg policy policies header headers hint ref arn "
+    b"method usage mode date time at created updated issuer endpoint scope scopes info message error errors help "
+    b"description title text placeholder kind number address server service domain schema table map list set group "
+    b"owner rotation request response reset required enabled disabled strength validator encoder encoding callback "
+    b"page link button form input fn func function cls obj object parser stream begin end start stop position line "
+    b"lines limit max min checksum digest encode decode split strip join replace get read load fingerprint accessor "
+    b"sha1 sha256 md5 mesh down up press code".split()
 )
 _PUBLIC = re.compile(
     rb"(?:csrf|xsrf|authenticity|public|pagination|continuation|next_?page|next|page|sync|cursor|cancel(?:lation)?|nonce"
@@ -60,38 +62,52 @@ _PUBLIC = re.compile(
 _IDENTIFIER_END = re.compile(rb"[A-Za-z0-9_$.-]*\Z")
 _WORDS = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _CALL = re.compile(rb"[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)+\Z|[A-Za-z_]\w*[(\[]")
-_FILE = re.compile(rb"(?:\.{0,2}/|~/|[A-Za-z]:\\|file:|https?:)|.*\.(?:pem|key|crt|cer|json|ya?ml|txt|html?|com|net|org|io|py|js|ts|go|java|properties)\Z")
+_FILE = re.compile(
+    rb"(?:\.{0,2}/|~/|[A-Za-z]:\\|file:|https?:)|.*\.(?:pem|key|crt|cer|json|ya?ml|txt|html?|com|net|org|io|py|js|ts|go|java|properties)\Z"
+)
 
 
-def _is_secret_name(before: bytes, rest: bytes) -> bool:
+def _is_secret_name(before: bytes, word: bytes, rest: bytes) -> bool:
     """Whether a name is a secret's, from what stands before and behind the word that gave it away."""
+    if _is_longer_word(word, rest):
+        return False
     words = _WORDS.findall(rest)
     if words and words[-1].lower() in _ABOUT:
         return False
     return _PUBLIC.search(_IDENTIFIER_END.search(before).group()) is None  # type: ignore[union-attr] # \Z always holds
 
 
+def _is_longer_word(word: bytes, rest: bytes) -> bool:
+    """Whether the word goes on: keyframe, tokenizer, AUTHENTICITY."""
+    tail = rest.removeprefix(b"s").removeprefix(b"S") if rest[:1] in {b"s", b"S"} else rest
+    return tail[:1].isalpha() and tail[:1].isupper() == word[-1:].isupper()
+
+
 def _is_key(found: Match) -> bool:
-    value = found.group(2)
-    if not _is_secret_name(found.before(60), found.group(1)) or _FILE.match(value) or _CALL.match(value):
+    value = found.group(3)
+    if (
+        not _is_secret_name(found.before(60), found.group(1), found.group(2))
+        or _FILE.match(value)
+        or _CALL.match(value)
+    ):
         return False
     return is_random(value) and found.after(1) not in {b"(", b"["}
 
 
 def _is_plain_key(found: Match) -> bool:
-    return is_apart(found, 2) and _is_key(found)
+    return is_apart(found, 3) and _is_key(found)
 
 
 def _is_quoted_password(found: Match) -> bool:
     value = found.group(3)
-    return _is_secret_name(b"", found.group(2)) and _is_chosen(value)
+    return _is_secret_name(b"", found.group(1), found.group(2)) and _is_chosen(value)
 
 
 def _is_bare_password(found: Match) -> bool:
-    value = found.group(2).rstrip(b".,;:&")
-    if not _is_secret_name(b"", found.group(1)) or _CALL.match(value) or found.after(1) in {b"(", b"["}:
+    value = found.group(3).rstrip(b".,;:&")
+    if not _is_secret_name(b"", found.group(1), found.group(2)) or _CALL.match(value) or found.after(1) in {b"(", b"["}:
         return False
-    return len(value) >= 8 and _is_chosen(value)  # noqa: PLR2004 - shorter ones are mostly code
+    return len(value) >= 8 and _is_chosen(value)
 
 
 def _is_chosen(value: bytes) -> bool:
@@ -104,19 +120,40 @@ def _is_chosen(value: bytes) -> bool:
     return letters and (digits or signs) and not is_stand_in(value)
 
 
-def _rule(name: str, message: str, expression: str, literals: tuple[bytes, ...], group: int, accept) -> Rule:
+def _rule(
+    name: str,
+    message: str,
+    expression: str,
+    literals: tuple[bytes, ...],
+    accept: Callable[[Match], bool],
+) -> Rule:
     size = longest(parse(expression)) or 0
-    return Rule(name, "generic", Severity.MEDIUM, message, expression, size, literals, group, accept)
+    return Rule(name, "generic", Severity.MEDIUM, message, expression, size, literals, 3, accept)
 
 
 ASSIGNMENT_RULES = (
-    _rule("generic-secret", "A value that is named a key, token or secret.", _KEY_WORDS + _REST + _OPERATOR + _VALUE,
-          (b"key", b"token", b"secret", b"cred", b"auth"), 2, _is_key),
-    _rule("generic-key", "A value that is named a key.", _PLAIN_KEY + _REST + _OPERATOR + _VALUE, (b"key",), 2,
-          _is_plain_key),
-    _rule("generic-password", "A value that is named a password.", _QUOTED_WORD, (b"passw", b"passphrase", b"passcode", b"pwd"),
-          3, _is_quoted_password),
-    _rule("generic-bare-password", "A value that is named a password.",
-          _PASSWORD_WORDS + r"([\w.\-]{0,40})[\"'`]?[ \t]{0,4}(?:=|:|>)[ \t]{0,4}" + _WORD,
-          (b"passw", b"passphrase", b"passcode", b"pwd"), 2, _is_bare_password),
+    _rule(
+        "generic-secret",
+        "A value that is named a key, token or secret.",
+        _KEY_WORDS + _NAME + REST + OPERATOR + _VALUE,
+        (b"key", b"token", b"secret", b"cred", b"auth"),
+        _is_key,
+    ),
+    _rule(
+        "generic-key",
+        "A value that is named a key.",
+        _PLAIN_KEY + _NAME + REST + OPERATOR + _VALUE,
+        (b"key",),
+        _is_plain_key,
+    ),
+    _rule(
+        "generic-password", "A value that is named a password.", _QUOTED_WORD, (b"pass", b"pwd"), _is_quoted_password
+    ),
+    _rule(
+        "generic-bare-password",
+        "A value that is named a password.",
+        _BARE_PHRASE_WORDS + _NAME + r"[\"'`]?[ \t]{0,4}(?:=|:|>)[ \t]{0,4}" + _WORD,
+        (b"pass", b"pwd"),
+        _is_bare_password,
+    ),
 )

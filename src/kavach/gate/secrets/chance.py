@@ -12,6 +12,8 @@ import math
 import re
 from collections import Counter
 
+from kavach.gate.secrets.published import is_published
+
 _HEX = re.compile(rb"(?:[0-9a-f]+|[0-9A-F]+)\Z")
 _UUID = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 # What stands in documentation and templates where a secret will: no generator writes these but once in millions.
@@ -23,6 +25,7 @@ _STAND_INS = re.compile(
 _ENOUGH_HEX = 2.6  # bits a character; 32 random hex digits have 3.6 in the mean, never less than 2.8 in a million
 _ENOUGH = 3.0  # bits a character; 20 random letters and digits have 4.0 in the mean
 _CHANGES = 0.21  # of a value's places; 0.40 in the mean for lower case with digits, 0.65 with both cases
+_CHANGES_MIXED = 0.3
 _LONG = 30
 _CHANGES_LONG = 0.16
 _KINDS = bytes(
@@ -40,12 +43,12 @@ def entropy(value: bytes) -> float:
 
 def is_stand_in(value: bytes) -> bool:
     """Whether a person wrote this where a secret will stand."""
-    return _STAND_INS.search(value) is not None or len(set(value)) <= 3  # noqa: PLR2004 - xxxx-yyyy
+    return _STAND_INS.search(value) is not None or len(set(value)) <= 3
 
 
 def is_uuid(value: bytes) -> bool:
     """Whether a value has the form of a UUID that is not nearly empty."""
-    return _UUID.match(value) is not None and entropy(value) > 2.0  # noqa: PLR2004 - 00000000-0000-...
+    return _UUID.match(value) is not None and entropy(value) > 2.0
 
 
 def changes(value: bytes) -> float:
@@ -58,7 +61,7 @@ def changes(value: bytes) -> float:
     for at in range(1, len(kinds)):
         before, here = kinds[at - 1], kinds[at]
         is_word = (before, here) == (3, 2) or (before, here) == (2, 3)
-        count += 2 * (before != here and before != 0 and here != 0) - is_word
+        count += 2 * (before not in {here, 0} and here != 0) - is_word
     return count / (2 * max(1, len(kinds)))
 
 
@@ -68,7 +71,7 @@ def is_random(value: bytes) -> bool:
     Args:
         value: at least 10 bytes; shorter ones never are.
     """
-    if len(value) < 10 or is_stand_in(value):  # noqa: PLR2004 - see above
+    if len(value) < 10 or is_stand_in(value) or is_published(value):
         return False
     if is_uuid(value):
         return True
@@ -80,7 +83,12 @@ def is_random(value: bytes) -> bool:
     return changes(value) >= (_CHANGES_LONG if len(value) >= _LONG else _CHANGES)
 
 
+def is_made(value: bytes) -> bool:
+    """Whether a value of the right length and alphabet is more than one word or several: it has digits, or mixes."""
+    return any(0x30 <= byte <= 0x39 for byte in value) or changes(value) > _CHANGES_MIXED
+
+
 def _is_random_without_digits(value: bytes) -> bool:
     """Letters alone: only much entropy over both cases tells them from words."""
     kinds = value.translate(_KINDS)
-    return len(value) >= _LONG and 2 in kinds and 3 in kinds and entropy(value) >= 4.3 and changes(value) > 0.2  # noqa: PLR2004 - 4.3 of 4.9 bits
+    return len(value) >= _LONG and 2 in kinds and 3 in kinds and entropy(value) >= 4.3 and changes(value) > 0.2

@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 from kavach.gate.rule import Rule
-from kavach.gate.secrets.chance import is_stand_in
+from kavach.gate.secrets.chance import is_random, is_stand_in
+from kavach.gate.secrets.published import is_published
 from kavach.model.verdict import Severity
 
 if TYPE_CHECKING:
@@ -35,27 +36,23 @@ _WORDS = frozenset(
     b"redis mongo rabbitmq example pswd 123 1234 12345 123456 x-oauth-basic x-token-auth oauth2 db_password dbpass "
     b"mysecretpassword changeit your_password user_password port 443 80".split()
 )
-_TEMPLATE = re.compile(rb"[$%#]?[{\[<(].*|.*[}\]>)]|\$\w+|%\w+%?|%[a-z]|[*.x_-]+|[A-Z][A-Z_]+|@\w+@", re.IGNORECASE | re.DOTALL)
+_TEMPLATE = re.compile(rb"(?:[$%#]?[{\[<(].*|\$\w+|%\w*%|%[a-z]|[*.x_-]+|@\w+@)\Z", re.IGNORECASE | re.DOTALL)
 _VARIABLE = re.compile(rb"[A-Z][A-Z_]{2,}\Z")
-_EXAMPLE_HOST = re.compile(rb"(?:[\w-]+\.)*(?:example(?:\.(?:com|net|org|edu))?|test|invalid)(?::\d+)?\Z", re.IGNORECASE)
 _PORT = re.compile(rb"[0-9]{1,5}\Z")
-_REMOTE_SCHEMES = re.compile(rb"[a-z][a-z0-9+.-]{1,20}\Z", re.IGNORECASE)
+_SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9.]{1,20})(?:\+[a-z0-9]{1,20})?\Z")
+_STORES = frozenset(b"postgres postgresql mysql mariadb mongodb redis rediss amqp amqps mssql sqlserver".split())
 
 
 def is_password(value: bytes) -> bool:
     """Whether a value is not one of the words and templates that stand where a password will."""
-    lower = value.lower()
-    if lower in _WORDS or is_stand_in(value) or _VARIABLE.match(value):
+    if value.lower() in _WORDS or is_stand_in(value) or is_published(value):
         return False
-    template = _TEMPLATE_FULL.match(value)
-    return template is None
-
-
-_TEMPLATE_FULL = re.compile(rb"(?:[$%#]?[{\[<(].*|\$\w+|%\w*%|%[a-z]|[*.x_-]+|@\w+@)\Z", re.IGNORECASE | re.DOTALL)
+    return _VARIABLE.match(value) is None and _TEMPLATE.match(value) is None
 
 
 def _is_store(found: Match) -> bool:
-    return is_password(found.group(2))
+    user, word = found.group(1), found.group(2)
+    return is_password(word) and user != word
 
 
 def _is_address(found: Match) -> bool:
@@ -63,15 +60,37 @@ def _is_address(found: Match) -> bool:
     if scheme is None or scheme.group(1).lower() in _STORES:
         return False
     word = found.group(2)
-    return is_password(word) and not (_PORT.match(word) and b"/" in found.group(3))
+    return is_password(word) and word != found.group(1) and not (_PORT.match(word) and b"/" in found.group(3))
 
 
-_SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9.]{1,20})(?:\+[a-z0-9]{1,20})?\Z")
-_STORES = frozenset(b"postgres postgresql mysql mariadb mongodb redis rediss amqp amqps mssql sqlserver".split())
+def _is_token_user(found: Match) -> bool:
+    return is_random(found.group(1))
+
 
 CONNECTION_RULES = (
-    Rule("database-url", "database", Severity.HIGH, "The address of a database or broker, with its password.", _STORE,
-         2600, (b"://",), 0, _is_store),
-    Rule("url-password", "basic_auth", Severity.HIGH, "A password in an address.", _ANY, 1400, (b"://",), 2,
-         _is_address),
+    Rule(
+        "database-url",
+        "database",
+        Severity.HIGH,
+        "The address of a database or broker, with its password.",
+        _STORE,
+        2600,
+        (b"://",),
+        0,
+        _is_store,
+    ),
+    Rule(
+        "url-password", "basic_auth", Severity.HIGH, "A password in an address.", _ANY, 1400, (b"://",), 2, _is_address
+    ),
+    Rule(
+        "url-token",
+        "basic_auth",
+        Severity.HIGH,
+        "A token in an address.",
+        r"://([A-Za-z0-9_-]{20,255})(?::(?:x-oauth-basic|x-access-token)?)?@[A-Za-z0-9]",
+        300,
+        (b"://",),
+        1,
+        _is_token_user,
+    ),
 )

@@ -26,7 +26,8 @@ _BEARER = (
 _RAW = rf"(?i:authorization){_OPEN}([A-Za-z0-9._~+/=@|-]{{16,1000}})"
 _LONE_BEARER = r"(?:Bearer|bearer|BEARER)[ \t]{1,4}([A-Za-z0-9._~+/=-]{20,1000})"
 _LOGIN = (
-    r"(?:[ \t\n]-(?:u|U)|--(?:user|proxy-user))(?:[ \t]{1,4}|=|[ \t]?\\?[\"'])[\"'\\{]{0,3}([^\s\"':{}\\]{1,100})[\"'}]{0,2}:"
+    r"(?:[ \t\n]-[uU]|--(?:proxy-)?user)(?:[ \t]{1,4}|=|[ \t]?\\?[\"'])"
+    r"[\"'\\{]{0,3}([^\s\"':{}\\]{1,100})[\"'}]{0,2}:"
     r"[\"'\\]{0,2}([^\s\"'`]{3,100})"
 )
 _CURL = re.compile(rb"\b(?:curl|wget|http|https|xh)\b")
@@ -47,14 +48,14 @@ _COOKIE_LINE = (
 
 def _is_basic(found: Match) -> bool:
     user, colon, word = decoded(found.group(1)).partition(b":")
-    return bool(colon) and (user + word).isascii() and len(word) > 0 and not is_stand_in(word)
+    return bool(colon) and user.isascii() and not user.startswith(b"{") and len(word) > 0 and not is_stand_in(word)
 
 
 def _is_bearer(found: Match) -> bool:
     value = found.group(1)
     if is_stand_in(value) or found.after(1) in {b"$", b"{", b"<"}:
         return False
-    return is_random(value) or (len(value) >= 12 and any(map(_is_digit, value)) and entropy(value) > 2.8)  # noqa: PLR2004
+    return is_random(value) or (len(value) >= 12 and any(map(_is_digit, value)) and entropy(value) > 2.8)
 
 
 def _is_digit(byte: int) -> bool:
@@ -67,28 +68,93 @@ def _is_lone(found: Match) -> bool:
 
 def _is_login(found: Match) -> bool:
     word = found.group(2)
-    return _CURL.search(found.before()) is not None and is_password(word.rstrip(b"}")) and not word.startswith(b"$")
+    if word[:1] == b"{" and word[1:2] != b"{":
+        word = word.strip(b"{}")  # IBM's documentation writes keys so, and people keep the braces
+    return _CURL.search(found.before()) is not None and is_password(word)
 
 
 def _is_cookie(found: Match) -> bool:
     value = found.group(1)
-    return not is_stand_in(value) and entropy(value) >= 3.0 and any(map(_is_digit, value))  # noqa: PLR2004 - bits
+    return not is_stand_in(value) and entropy(value) >= 3.0 and any(map(_is_digit, value))
 
 
 HEADER_RULES = (
-    Rule("basic-auth-header", "basic_auth", Severity.HIGH, "A user and password in a header.", _BASIC, 460,
-         (b"authorization",), 1, _is_basic),
-    Rule("authorization-header", "basic_auth", Severity.HIGH, "A credential in an authorization header.", _BEARER, 1080,
-         (b"authorization",), 1, _is_bearer),
-    Rule("authorization-value", "basic_auth", Severity.HIGH, "A credential in an authorization header.", _RAW, 1080,
-         (b"authorization",), 1, _is_lone),
-    Rule("bearer-token", "basic_auth", Severity.HIGH, "A bearer token.", _LONE_BEARER, 1040, (b"bearer",), 1,
-         _is_lone),
-    Rule("curl-login", "basic_auth", Severity.HIGH, "A user and password given to a web client.", _LOGIN, 240,
-         (b"-u", b"--user", b"--proxy-user"), 2, _is_login),
-    Rule("session-cookie", "cookie", Severity.HIGH, "A session's cookie.", _COOKIE, 1100,
-         (b"sess", b"connect.sid", b"remember_user", b"xsrf-token", b"li_at", b"cf", b"_oauth2_proxy", b"aspnet",
-          b"wordpress", b"cookie"), 1, _is_cookie),
-    Rule("cookie-header", "cookie", Severity.HIGH, "A credential in a cookie.", _COOKIE_LINE, 1400, (b"cookie",), 1,
-         _is_cookie),
+    Rule(
+        "basic-auth-header",
+        "basic_auth",
+        Severity.HIGH,
+        "A user and password in a header.",
+        _BASIC,
+        460,
+        (b"authorization",),
+        1,
+        _is_basic,
+    ),
+    Rule(
+        "authorization-header",
+        "basic_auth",
+        Severity.HIGH,
+        "A credential in an authorization header.",
+        _BEARER,
+        1080,
+        (b"authorization",),
+        1,
+        _is_bearer,
+    ),
+    Rule(
+        "authorization-value",
+        "basic_auth",
+        Severity.HIGH,
+        "A credential in an authorization header.",
+        _RAW,
+        1080,
+        (b"authorization",),
+        1,
+        _is_lone,
+    ),
+    Rule("bearer-token", "basic_auth", Severity.HIGH, "A bearer token.", _LONE_BEARER, 1040, (b"bearer",), 1, _is_lone),
+    Rule(
+        "curl-login",
+        "basic_auth",
+        Severity.HIGH,
+        "A user and password given to a web client.",
+        _LOGIN,
+        240,
+        (b"-u", b"--user", b"--proxy-user"),
+        2,
+        _is_login,
+    ),
+    Rule(
+        "session-cookie",
+        "cookie",
+        Severity.HIGH,
+        "A session's cookie.",
+        _COOKIE,
+        1100,
+        (
+            b"sess",
+            b"connect.sid",
+            b"remember_user",
+            b"xsrf-token",
+            b"li_at",
+            b"cf",
+            b"_oauth2_proxy",
+            b"aspnet",
+            b"wordpress",
+            b"cookie",
+        ),
+        1,
+        _is_cookie,
+    ),
+    Rule(
+        "cookie-header",
+        "cookie",
+        Severity.HIGH,
+        "A credential in a cookie.",
+        _COOKIE_LINE,
+        1400,
+        (b"cookie",),
+        1,
+        _is_cookie,
+    ),
 )

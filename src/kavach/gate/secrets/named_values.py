@@ -38,9 +38,11 @@ _SERVICES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("linkedin-key", ("linkedin", "linked_in", "linked-in"), "[A-Za-z0-9]{16}|[A-Za-z0-9]{14}"),
     ("looker-secret", ("looker",), "[a-z0-9]{24}|[a-z0-9]{20}"),
     ("mailgun-named-key", ("mailgun",), "(?:key-|pubkey-)?[a-f0-9]{32}(?:-[a-f0-9]{8}-[a-f0-9]{8})?"),
+    ("maxmind-key", ("maxmind", "geoip_?license"), "[A-Za-z0-9]{6}_[A-Za-z0-9_]{29}_mmk|[A-Za-z0-9]{16}"),
+    ("ngrok-token", ("ngrok",), "2[A-Za-z0-9]{26}_[0-9A-Za-z]{21}"),
     ("mapbox-key", ("mapbox",), r"[ps]k\.[A-Za-z0-9]{60}\.[A-Za-z0-9]{22}"),
     ("netlify-key", ("netlify",), "[A-Za-z0-9=_-]{40,46}"),
-    ("new-relic-secret", ("new-relic", "newrelic", "new_relic"), "[A-Za-z0-9]{64}|[a-f0-9]{40}"),
+    ("new-relic-secret", ("new-relic", "newrelic", "new_relic"), "[a-f0-9]{36}NRAL|[A-Za-z0-9]{64}|[a-f0-9]{40}"),
     ("nytimes-key", ("nytimes", "new-york-times", "newyorktimes", "nyt_?api"), "[A-Za-z0-9=_-]{32}"),
     ("octopus-named-key", ("octopus",), f"API-[A-Z0-9]{{26,30}}|{_UUID}"),
     ("okta-key", ("okta",), "00[A-Za-z0-9=_-]{40}"),
@@ -78,6 +80,14 @@ _SERVICES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 
 NAMED_RULES = tuple(
-    keyed(name, name.split("-", 1)[0], Severity.HIGH, "A key of a hosted service, named beside it.", words, value, bits=2.5)
+    keyed(
+        name,
+        name.split("-", 1)[0],
+        Severity.HIGH,
+        "A key of a hosted service, named beside it.",
+        words,
+        value,
+        bits=2.5,
+    )
     for name, words, value in _SERVICES
 )

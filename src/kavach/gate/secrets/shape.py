@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from kavach.errors import InternalError
 from kavach.gate.expression import parse
 from kavach.gate.rule import Rule
-from kavach.gate.secrets.chance import entropy, is_stand_in
+from kavach.gate.secrets.chance import entropy, is_made, is_stand_in
+from kavach.gate.secrets.published import is_published
 from kavach.gate.seeds import longest
 
 if TYPE_CHECKING:
@@ -22,18 +23,23 @@ if TYPE_CHECKING:
     from kavach.gate.rule import Match
     from kavach.model.verdict import Severity
 
-QUOTES = r"[ \t\"'`\\(\[]{0,8}(?:[brufBRUF@]{1,2}[\"'`])?"
-"""What may stand between an operator and its value, on the same line."""
-BETWEEN = (
-    r"[\w.\-]{0,40}(?:[ \t]{1,3}[A-Za-z]{2,10})?[\]\"'`)\\ \t]{0,6}(?:[ \t]value)?"
-    rf"(?:(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\(){QUOTES}|>\s{{0,40}}[\"']?|:[ \t]{{1,4}}[|>][+-]?\s{{1,40}})"
+REST = r"(?:[ \t]{1,3}[A-Za-z]{2,10})?[\]\"'`)\\ \t]{0,6}(?:[ \t]value)?"
+"""What may stand between a name and the operator: a type, the end of a quoted name, XML's `value`."""
+OPERATOR = (
+    r"(?:(?:=>|:{1,3}=|[.?+|!]?={1,3}|\|\||:)[ \t\"'`\\(\[]{0,8}(?:[brufBRUF@]{1,2}[\"'`])?"
+    r"|[,(][ \t\\(\[]{0,6}[brufBRUF@]{0,2}\\?[\"'`]|>\s{0,40}[\"']?|:[ \t]{1,4}[|>][+-]?\s{1,40})"
 )
-"""The rest of a name, an operator of one of many languages, and the opening of a value."""
+"""An operator of one of many languages and what opens a value; behind a comma or a bracket only a quoted one counts."""
+BETWEEN = r"[\w.\-]{0,40}" + REST + OPERATOR
+"""The rest of a name, an operator, and the opening of a value."""
+BETWEEN_BYTES = longest(parse(BETWEEN)) or 0
 
 _OPTIONAL = re.compile(r".\?|[^\w-]")  # where a word of a rule stops being literal
 _WORD = re.compile(rb"[A-Za-z0-9_]")
 # A letter before a token may be the end of an escape: \n in JSON, %3D in a URL, \u0022 in JSON, \x22 in Python.
-_ESCAPE_END = re.compile(rb"(?:\\[nrtbf0]|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|\x1b\[[0-9;]*m)\Z")
+_ESCAPE_END = re.compile(
+    rb"(?:\\[nrtbf0]|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|\x1b\[[0-9;]*m)\Z"
+)
 _TAIL = re.compile(rb"[A-Za-z0-9_]|[-+/=][A-Za-z0-9_+/=-]|\.[A-Za-z0-9]")
 
 
@@ -54,11 +60,12 @@ class Check(NamedTuple):
     may_touch: bool = False
     may_stand_in: bool = False
 
-    def __call__(self, found: Match) -> bool:
+    def holds(self, found: Match) -> bool:
+        """Return whether a match counts."""
         value = found.group(self.group)
         if entropy(value) < self.bits or (not self.may_stand_in and is_stand_in(value)):
             return False
-        if not self.may_touch and not is_apart(found, self.group):
+        if is_published(value) or (not self.may_touch and not is_apart(found, self.group)):
             return False
         return self.test is None or self.test(value)
 
@@ -111,11 +118,9 @@ def token(
     Raises:
         InternalError: the expression has no longest match and `max_bytes` is not given.
     """
-    size = max_bytes or longest(parse(expression))
-    if size is None:
-        raise InternalError(f"rule {name}: its longest match is not known")
+    size = max_bytes or _size(name, expression)
     check = Check(group, bits, test, may_touch, may_stand_in)
-    return Rule(name, category, severity, message, expression, size, literals, group, check)
+    return Rule(name, category, severity, message, expression, size, literals, group, check.holds)
 
 
 def keyed(
@@ -127,7 +132,7 @@ def keyed(
     value: str,
     *,
     bits: float = 2.3,
-    test: Callable[[bytes], bool] | None = None,
+    test: Callable[[bytes], bool] = is_made,
 ) -> Rule:
     """Return the rule for a value whose form tells nothing without a name beside it.
 
@@ -143,6 +148,13 @@ def keyed(
     """
     forms = "|".join(form for word in words for form in dict.fromkeys((word, word.upper(), word.capitalize())))
     literals = tuple(_OPTIONAL.split(word)[0].lower().encode() for word in words)
-    return token(
-        name, category, severity, message, f"(?:{forms}){BETWEEN}({value})", literals, bits=bits, group=1, test=test
-    )
+    size = _size(name, forms) + BETWEEN_BYTES + _size(name, value)
+    check = Check(1, bits, test)
+    return Rule(name, category, severity, message, f"(?:{forms}){BETWEEN}({value})", size, literals, 1, check.holds)
+
+
+def _size(name: str, expression: str) -> int:
+    size = longest(parse(expression))
+    if size is None:
+        raise InternalError(f"rule {name}: its longest match is not known")
+    return size

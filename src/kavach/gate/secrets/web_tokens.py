@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from typing import TYPE_CHECKING
 
 from kavach.gate.rule import Rule
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
 _TOKEN_BYTES = 16 << 10  # cookies end at 4 KiB, headers at 8 to 16 KiB
 _PART = r"[A-Za-z0-9_-]"
 # eyJ is the base64 of {" - eyA of {space, ewo of { and a line end, ew0 of { and \r
-_SIGNED = rf"e[yw][A-Za-z0-9]{_PART}{{8,}}\.e[yw][A-Za-z0-9]{_PART}{{8,}}(?:\.{_PART}*)?"
-_ENCRYPTED = rf"e[yw][A-Za-z0-9]{_PART}{{8,}}\.{_PART}*\.{_PART}+\.{_PART}+\.{_PART}+"
-_WRAPPED = r"ZX[lk][A-Za-z0-9+/_-]{60,}={0,2}"
-_HEADER = re.compile(rb"[A-Za-z0-9_-]+")
+_OPEN = r"e(?:y[JAB]|w[o0k])"
+_SIGNED = rf"{_OPEN}{_PART}{{8,}}\.{_OPEN}{_PART}{{8,}}(?:\.{_PART}*)?"
+_ENCRYPTED = rf"{_OPEN}{_PART}{{8,}}\.{_PART}*\.{_PART}+\.{_PART}+\.{_PART}+"
+_WRAPPED = r"ZX(?:lK|lB|dv|cw|dr)[A-Za-z0-9+/_-]{60,}={0,2}"  # the base64 of those beginnings
+_ENCRYPTED_DOTS = 4  # RFC 7516 section 3.1
 _NAMES = frozenset({"alg", "typ", "kid", "kty", "enc", "cty", "jku", "x5t", "x5c", "zip"})  # RFC 7515 section 4.1
 
 
@@ -38,12 +38,12 @@ def decoded(part: bytes) -> bytes:
         return b""
 
 
-def _is_header(part: bytes) -> bool:
+def _is_header(part: bytes, *, is_signed: bool) -> bool:
     try:
         header = json.loads(decoded(part))
     except (ValueError, RecursionError):
         return False
-    return isinstance(header, dict) and not _NAMES.isdisjoint(header)
+    return isinstance(header, dict) and (bool(header) if is_signed else not _NAMES.isdisjoint(header))
 
 
 def _is_token(found: Match) -> bool:
@@ -52,18 +52,37 @@ def _is_token(found: Match) -> bool:
     second = rest.partition(b".")[0]
     if not is_apart(found):
         return False
-    return _is_header(first) and (text.count(b".") == 4 or decoded(second)[:1] == b"{")  # noqa: PLR2004 - RFC 7516, 3.1
+    is_signed = text.count(b".") < _ENCRYPTED_DOTS
+    return _is_header(first, is_signed=is_signed) and (not is_signed or decoded(second)[:1] == b"{")
 
 
 def _is_wrapped(found: Match) -> bool:
     text = decoded(found.group()[: 1 << 12])
-    header = _HEADER.match(text)
-    return header is not None and text[header.end() : header.end() + 1] == b"." and _is_header(header.group())
+    first, dot, rest = text.partition(b".")
+    return bool(dot) and _is_header(first, is_signed=True) and decoded(rest[:8])[:1] == b"{"
 
 
 TOKEN_RULES = (
-    Rule("jwt", "jwt", Severity.HIGH, "A JSON web token.", rf"(?:{_ENCRYPTED}|{_SIGNED})", _TOKEN_BYTES,
-         (b"ey", b"ew"), 0, _is_token),
-    Rule("jwt-base64", "jwt", Severity.HIGH, "A JSON web token in base64.", _WRAPPED, _TOKEN_BYTES,
-         (b"zx",), 0, _is_wrapped),
+    Rule(
+        "jwt",
+        "jwt",
+        Severity.HIGH,
+        "A JSON web token.",
+        rf"(?:{_ENCRYPTED}|{_SIGNED})",
+        _TOKEN_BYTES,
+        (b"eyj", b"eya", b"eyb", b"ewo", b"ew0", b"ewk"),
+        0,
+        _is_token,
+    ),
+    Rule(
+        "jwt-base64",
+        "jwt",
+        Severity.HIGH,
+        "A JSON web token in base64.",
+        _WRAPPED,
+        _TOKEN_BYTES,
+        (b"zxlk", b"zxlb", b"zxdv", b"zxcw", b"zxdr"),
+        0,
+        _is_wrapped,
+    ),
 )
