@@ -15,6 +15,7 @@ from msgspec import Meta
 from kavach.audit.canonical import canonical_json
 from kavach.audit.dsse import open_envelope, seal_envelope
 from kavach.audit.head import ChainHead
+from kavach.audit.lock import lock_file
 from kavach.audit.segments import cannot, open_file
 from kavach.errors import AuditError
 
@@ -74,14 +75,23 @@ def append_checkpoint(path: str, chain: str, place: ChainHead, time_utc: str, ke
     name = checkpoint_path(path)
     descriptor = open_file(name, create=True, append=True)
     try:
-        size = os.fstat(descriptor).st_size
+        lock_file(descriptor)
+        size = _whole_size(descriptor)
+        os.ftruncate(descriptor, size)
         if os.write(descriptor, line) != len(line):
             os.ftruncate(descriptor, size)
             raise AuditError(f"{name}: the disk took only a part of it", check="write")
     except OSError as error:
         cannot("write", name, error)
-    finally:
+    finally:  # closing it ends the lock
         os.close(descriptor)
+
+
+def _whole_size(descriptor: int) -> int:
+    """Return how much of the file is whole lines; a last one that a crash has cut says nothing and goes."""
+    size = os.fstat(descriptor).st_size
+    start = max(size - _MOST_LINE_BYTES, 0)
+    return start + os.pread(descriptor, _MOST_LINE_BYTES, start).rfind(b"\n") + 1
 
 
 def open_checkpoint(envelope: bytes, key: PublicKey) -> Checkpoint:
@@ -113,7 +123,8 @@ def read_checkpoints(path: str, key: PublicKey) -> list[Checkpoint]:
     except FileNotFoundError:
         raise AuditError(f"{name}: the checkpoints are missing", check="checkpoint") from None
     found = []
-    for number, line in enumerate(lines, start=1):
+    whole = lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
+    for number, line in enumerate(whole, start=1):
         try:
             found.append(open_checkpoint(line, key))
         except AuditError as error:

@@ -102,6 +102,7 @@ class AuditLog:
         self._flusher = Flusher(self._chain)
         self._is_closed = False
         self._chain.open()
+        self._plan_checkpoint(self._chain.head.count)
         self._finalizer = weakref.finalize(self, _let_go, self._flusher, self._chain, os.getpid())
         _logs.add(self)
 
@@ -125,7 +126,8 @@ class AuditLog:
 
         Raises:
             ConfigError: the event or the payload cannot be recorded.
-            AuditError: it could not be written; nothing was, and no output may be released.
+            AuditError: it could not be written and nothing was, or a checkpoint after it could not; no output may be
+                released.
         """
         if not isinstance(event, str) or _EVENT.match(event) is None or event.startswith(RESERVED_PREFIX):
             raise ConfigError(f"event: expected words like 'exec.intent', got {event!r:.80}", key="event")
@@ -137,9 +139,24 @@ class AuditLog:
         place = self._chain.append(event, sandbox_id, agent_id, text, durable=durable or self._always)
         if not self._always:
             self._flusher.note()
-        if self._checkpoint_key is not None and place.records % self._checkpoint_every == 0:
+        if self._checkpoint_key is not None and place.records >= self._next_checkpoint:
             self._sign(place, self._checkpoint_key)
         return AppendedRecord(place.records - 1, place.mac)
+
+    @classmethod
+    def take(cls, given: object) -> AuditLog | None:
+        """Return the log that a configuration holds, or None.
+
+        Raises:
+            ConfigError: it is something else.
+            AuditError: it is closed.
+        """
+        if given is None:
+            return None
+        if not isinstance(given, cls):
+            raise ConfigError(f"$.audit: expected an AuditLog, got {type(given).__name__}", key="$.audit")
+        given._require_open()
+        return given
 
     def head(self) -> ChainHead:
         """Return how many records there are and the MAC of the last: what to keep elsewhere.
@@ -208,6 +225,10 @@ class AuditLog:
         from kavach.audit.checkpoint import append_checkpoint
 
         append_checkpoint(self.path, self._chain.head.chain, place, utc_text(self._clock_ns()), key)
+        self._plan_checkpoint(place.records)
+
+    def _plan_checkpoint(self, records: int) -> None:
+        self._next_checkpoint = (records // self._checkpoint_every + 1) * self._checkpoint_every
 
     def _require_open(self) -> None:
         if self._is_closed:

@@ -8,6 +8,7 @@ line that was changed; that is an error with its index. Called by `kavach.audit.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -108,7 +109,8 @@ def set_aside(path: str, log: int, tail: Tail) -> None:
         descriptor = open_file(side, create=True)
         try:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, torn)
+            if os.write(descriptor, torn) != len(torn):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

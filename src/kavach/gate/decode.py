@@ -67,11 +67,14 @@ def _rule(name: str, expression: str, max_bytes: int, literals: tuple[bytes, ...
 
 
 _LETTER = "[A-Za-z0-9+/_-]"
+_LINE = f"{_LETTER}{{{_SHORTEST_RUN},}}"
+_PLAIN = r"[!#-\[\]-~]*"
+_ESCAPE = r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\/"
 RUNS = (
-    _rule("base64", f"{_LETTER}{{{_SHORTEST_RUN},}}(?:{_BREAK}{_LETTER}{{{_SHORTEST_RUN},}})*(?:{_BREAK}{_LETTER}+)?={{0,2}}", RUN_BYTES),
+    _rule("base64", f"{_LINE}(?:{_BREAK}{_LINE})*(?:{_BREAK}{_LETTER}+)?={{0,2}}", RUN_BYTES),
     _rule("hex", r"(?:[0-9A-Fa-f]{2}){12,}(?:\\?\r?\n(?:[0-9A-Fa-f]{2})+)*", RUN_BYTES),
     _rule("url", r"[A-Za-z0-9._~+-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~+-]*)+", RUN_BYTES, (b"%",)),
-    _rule("escapes", r"(?:[!#-\[\]-~]*(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\/))+[!#-\[\]-~]*", RUN_BYTES, (b"\\u", b"\\x", b"\\/")),
+    _rule("escapes", f"(?:{_PLAIN}(?:{_ESCAPE}))+{_PLAIN}", RUN_BYTES, (b"\\u", b"\\x", b"\\/")),
     _rule("gzip", r"\x1f\x8b\x08[\x00-\x1f][\x00-\xff]*", ARCHIVE_BYTES, (b"\x1f\x8b\x08",)),
 )
 

@@ -1,7 +1,7 @@
-"""Rules' expressions as trees: what two engines can read, and what the beginnings of their matches look like.
+r"""Rules' expressions as trees: what two engines can read, and what the beginnings of their matches look like.
 
 Enforces: one reading of an expression for every engine (each class is spelt out as bytes, so that no engine's own idea
-of `\\s` or of upper case matters); a superset stays a superset. Does not: match. Expressions are ours, never foreign:
+of `\s` or of upper case matters); a superset stays a superset. Does not: match. Expressions are ours, never foreign:
 what this small grammar does not hold is refused when the rules are compiled. May be used by: kavach.gate.
 """
 
@@ -45,7 +45,7 @@ class Repeat(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """A place between two bytes: `\\b`, `\\B`, `^`, `$`, `\\A`, `\\z`, or a line's (`(?m:^)`, `(?m:$)`)."""
+    r"""A place between two bytes: `\b`, `\B`, `^`, `$`, `\A`, `\z`, or a line's (`(?m:^)`, `(?m:$)`)."""
 
     text: str
 

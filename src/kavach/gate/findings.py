@@ -54,11 +54,16 @@ class Tally:
     def findings(self) -> tuple[Finding, ...]:
         """Return the listed findings by place: at most `FINDINGS_LISTED`, the worst of all."""
         kept = [pair for severity in sorted(Severity, reverse=True) for pair in self._listed[severity]]
-        kept = sorted(kept[:FINDINGS_LISTED], key=lambda pair: (pair[0].start, pair[0].end, pair[0].scanner, pair[0].rule))
+        kept = sorted(kept[:FINDINGS_LISTED], key=lambda pair: place_of(pair[0]))
         return tuple(
             _finding(f"{self._stream}:{number}", self._stream, mark, evidence)
             for number, (mark, evidence) in enumerate(kept, 1)
         )
+
+
+def place_of(mark: Mark) -> tuple[int, int, str, str]:
+    """Return what marks are sorted by."""
+    return mark.start, mark.end, mark.scanner, mark.rule
 
 
 def _finding(name: str, stream: str, mark: Mark, evidence: str) -> Finding:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kavach.gate.findings import findings_of
+from kavach.gate.findings import findings_of, place_of
 from kavach.gate.guarded import deadline_s, run_guarded
 from kavach.gate.judge import Action, decide, judge, worst_verdict
 from kavach.gate.redact import redact
-from kavach.gate.scan import place_of, scan_bytes, scan_junction
+from kavach.gate.scan import scan_bytes, scan_junction
 from kavach.model.result import EndReason, ExecResult
 from kavach.model.verdict import ExternalizationPolicy, Finding, Severity, Verdict
 
@@ -71,11 +71,10 @@ def release(
         keeps a quarantine store puts `raw` there when the verdict is `quarantine`.
     """
     if policy is None or not policy.enabled:
-        judged = Verdict.NOT_SCANNED, raw.stdout, raw.stderr, ()
-    else:
-        size = len(raw.stdout) + len(raw.stderr)
-        done, why = run_guarded(lambda: _judge_both(raw, policy, known, scanners, salt), deadline_s(size))
-        judged = (Verdict.QUARANTINE, b"", b"", (_failure(why),)) if done is None else done
+        return _result(raw, sandbox_id, score, requested, (Verdict.NOT_SCANNED, raw.stdout, raw.stderr, ()))
+    size = len(raw.stdout) + len(raw.stderr)
+    done, why = run_guarded(lambda: _judge_both(raw, policy, known, scanners, salt), deadline_s(size))
+    judged = (Verdict.QUARANTINE, b"", b"", (_failure(why),)) if done is None else done
     return _result(raw, sandbox_id, score, requested, judged)
 
 
@@ -100,7 +99,6 @@ def release_bytes(
     """
     if not policy.enabled:
         return Judged(Verdict.NOT_SCANNED, data, ())
-
 
     def work() -> Judged:
         marks = scan_bytes(data, policy, known=known, scanners=scanners)
@@ -162,9 +160,7 @@ def _judge_both(
     ):
         marks = scan_bytes(data, policy, known=known, scanners=scanners, is_cut=dropped > 0)
         marks = sorted((*marks, *also), key=place_of)
-        done.append(
-            release_marked(data, marks, name=name, policy=policy, known=known, scanners=scanners, salt=salt)
-        )
+        done.append(release_marked(data, marks, name=name, policy=policy, known=known, scanners=scanners, salt=salt))
     out, err = done
     return worst_verdict((out.verdict, err.verdict)), out.released, err.released, out.findings + err.findings
 

@@ -18,7 +18,7 @@ CONTEXT_BYTES = 256
 """How far before and after its match a rule's `accept` may look."""
 
 
-class Unseen(Exception):  # noqa: N818 - no error: it says that the text is not there yet
+class Unseen(Exception):
     """A rule looked behind its match, at bytes that have not come yet; never leaves the gate."""
 
 

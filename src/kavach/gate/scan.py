@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from kavach.gate.decode import DEPTH
+from kavach.gate.findings import place_of
 from kavach.gate.known import rules_of
 from kavach.gate.layer import Compiled, Layer, compile_rules
 from kavach.gate.normalise import border, plain
@@ -35,7 +36,7 @@ _HOMES = (
 )
 _JUNCTION_BYTES = 4096  # how much of either stream is read over their junction
 _CUT_MESSAGE = "The output was cut here, within what may have been the beginning of a find."
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 1 << 20
 """In pieces of this size a whole text is read: memory stays bounded, however long it is."""
 _NOT_ENCODED = frozenset({"code", "personal", "binary"})  # decoded text is searched for secrets
 
@@ -124,11 +125,6 @@ def _across(
     )
 
 
-def place_of(mark: Mark) -> tuple[int, int, str, str]:
-    """Return what marks are sorted by."""
-    return mark.start, mark.end, mark.scanner, mark.rule
-
-
 def chosen_scanners(policy: ExternalizationPolicy, scanners: Sequence[Scanner] | None = None) -> tuple[Scanner, ...]:
     """Return the scanners that a policy does not turn off."""
     given = all_scanners() if scanners is None else scanners
@@ -176,7 +172,7 @@ class Reading:
             marks, hold = self._as_is.advance(text, self._base, is_last=is_last)
             self._plain.follow(self._as_is)
         else:
-            marks, hold = self._as_is.advance(text, self._base, is_last=is_last)
+            marks, hold = self._as_is.advance(view.masked, self._base, is_last=is_last)
             found, plain_hold = self._plain.advance(view.text, self._base, is_last=is_last)
             marks += [_original(mark, view) for mark in found]
             hold = min(hold, view.origin(plain_hold))

@@ -17,10 +17,11 @@ from kavach.gate.expression import Choice, Class, Edge, Node, Repeat, Sequence, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SEED_BYTES = 64
+SEED_BYTES = 128
 """The longest seed: windows overlap by as much."""
 ENOUGH_BITS = 32.0
-"""How much a seed says at most: random text holds it once in 4 GiB."""
+"""How much a seed without a literal says at most: random text holds it once in 4 GiB. What follows a literal costs
+nothing where the literal is not."""
 _NUMERIC = functools.reduce(int.__or__, (1 << byte for byte in b"0123456789"))
 _FEW_BYTES = 20
 _LITERAL_BYTES = 3  # the set engine looks for literals first, and they are fast from this length on
@@ -139,15 +140,18 @@ def _seed_of_parts(parts: tuple[Node, ...]) -> Seed:
         if shortest(part) > 0:
             found = _inner_seed(part)
             stretch = join(_stretch(parts[at:]))
-            worth = (min(_LITERAL_BYTES, _literal_of(stretch)), bits_of(stretch))
-            if worth > most:
+            if (worth := _worth(stretch)) > most:
                 best, most = Seed(stretch, _add(lead, _trimmed(part))), worth
-            if found is not None and (inner := (_literal_of(found.node), bits_of(found.node))) > most:
-                best, most = Seed(found.node, _add(lead, found.lead_bytes)), inner
+            if found is not None and (worth := _worth(found.node)) > most:
+                best, most = Seed(found.node, _add(lead, found.lead_bytes)), worth
         if most[0] >= _LITERAL_BYTES:
             break
         lead = _add(lead, longest(part))
     return best
+
+
+def _worth(node: Node) -> tuple[int, float]:
+    return min(_LITERAL_BYTES, _literal_of(node)), bits_of(node)
 
 
 def _inner_seed(part: Node) -> Seed | None:
@@ -196,12 +200,12 @@ def _add(one: int | None, other: int | None) -> int | None:
 
 def _stretch(parts: tuple[Node, ...]) -> Iterator[Node]:
     """Yield what must be there, from the front, until it says enough or could become too long."""
-    left, bits = SEED_BYTES, 0.0
+    left, bits, most = SEED_BYTES, 0.0, ENOUGH_BITS
     kept: list[Node] = []
     for number, part in enumerate(parts):
         size = longest(part)
         is_end = number == 0 and isinstance(part, Repeat)  # what stands before the least of it is not looked at
-        if is_end or size is None or size > left or bits + bits_of(part) > ENOUGH_BITS:
+        if is_end or size is None or size > left or bits + bits_of(part) > most:
             least = _least(part, left)
             kept.extend(least)
             if not is_end or not least:
@@ -211,6 +215,8 @@ def _stretch(parts: tuple[Node, ...]) -> Iterator[Node]:
             kept.append(part)
         left -= size
         bits += bits_of(part)
+        if _literal_of(join(kept)) >= _LITERAL_BYTES:
+            most = math.inf
     while kept and shortest(kept[-1]) == 0:  # a place, or what may be missing: nothing is lost behind the last byte
         kept.pop()
     yield from kept

@@ -33,7 +33,8 @@ _BARE_PHRASE_WORDS = r"((?i:passw(?:or)?d|passphrase|passcode|pwd|[_-]pass))"  #
 _PLAIN_KEY = r"((?:_KEY|_key|Key))"
 
 _NAME = r"([\w.\-]{0,40})"
-_VALUE = r"([A-Za-z0-9_.=/+~@$%:!#^*-]{10,400})"  # & ends a value in an address
+_SIGNS = r"A-Za-z0-9_.=/+~@$%:!#^*-"
+_VALUE = rf"([{_SIGNS}]{{10,400}}(?:&[@!#$%^*][{_SIGNS}&]{{0,100}})?)"  # & and a letter: an address' next value
 _WORD = r"([^\s\"'`<>\\,;(){}]{5,200})"
 _QUOTED_WORD = (
     rf"{_PHRASE_WORDS}{_NAME}{REST}(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\()"
@@ -59,7 +60,7 @@ _PUBLIC = re.compile(
     rb"|idempotency|registry|host|fingerprint|device_?id|object|row|group|hash|site|lock)[_.-]?\Z",
     re.IGNORECASE,
 )
-_IDENTIFIER_END = re.compile(rb"[A-Za-z0-9_$.-]*\Z")
+_NAME_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_$.-"
 _WORDS = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _CALL = re.compile(rb"[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)+\Z|[A-Za-z_]\w*[(\[]")
 _FILE = re.compile(
@@ -74,7 +75,7 @@ def _is_secret_name(before: bytes, word: bytes, rest: bytes) -> bool:
     words = _WORDS.findall(rest)
     if words and words[-1].lower() in _ABOUT:
         return False
-    return _PUBLIC.search(_IDENTIFIER_END.search(before).group()) is None  # type: ignore[union-attr] # \Z always holds
+    return _PUBLIC.search(before[len(before.rstrip(_NAME_BYTES)) :]) is None
 
 
 def _is_longer_word(word: bytes, rest: bytes) -> bool:
@@ -100,7 +101,8 @@ def _is_plain_key(found: Match) -> bool:
 
 def _is_quoted_password(found: Match) -> bool:
     value = found.group(3)
-    return _is_secret_name(b"", found.group(1), found.group(2)) and _is_chosen(value)
+    is_file = found.before(1) == b"/"  # /etc/passwd
+    return not is_file and _is_secret_name(b"", found.group(1), found.group(2)) and _is_chosen(value)
 
 
 def _is_bare_password(found: Match) -> bool:

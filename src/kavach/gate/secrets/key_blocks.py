@@ -73,7 +73,7 @@ KEY_RULES = (
         "private_key",
         Severity.CRITICAL,
         "A private key in XML.",
-        r"<(?:D|InverseQ|DP|DQ)>\s{0,40}([A-Za-z0-9+/\s]{40,1000}={0,2})\s{0,40}</",
+        r"(?:<D>|<InverseQ>|<DP>|<DQ>)\s{0,40}([A-Za-z0-9+/\s]{40,1000}={0,2})\s{0,40}</",
         1200,
         (b"<d>", b"<inverseq>", b"<dp>", b"<dq>"),
         1,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kavach.gate.rule import Match
 
 _KIND = r"(?i:kind):[ \t]{1,8}[\"']?(?i:secret)[\"']?[ \t]{0,20}\r?\n"
-_DATA = r"(?:data|stringData):[ \t]{0,20}\r?\n"
+_DATA = r"(?:data:|stringData:)[ \t]{0,20}\r?\n"
 _ENTRY = r"\s{0,40}[\"']?[\w.-]{1,100}[\"']?:[ \t]{0,20}(?:[|>][+-]?\s{1,40})?[\"']?([A-Za-z0-9+/]{6,1000}={0,3})"
 _LINES = r"(?:[^\n-][^\n]*\n|\n){0,20}?"
 

@@ -188,7 +188,7 @@ MESSAGING_RULES = (
         "sendgrid",
         Severity.CRITICAL,
         "A SendGrid key.",
-        r"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}",
+        r"SG\.(?:[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}|[A-Za-z0-9_=.-]{66})",
         (b"sg.",),
         bits=3.8,
     ),

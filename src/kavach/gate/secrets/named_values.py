@@ -76,7 +76,8 @@ _SERVICES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("opsgenie-key", ("opsgenie",), _UUID),
     ("wakatime-key", ("wakatime",), f"(?:waka_)?{_UUID}"),
     ("zoom-secret", ("zoom_",), "[A-Za-z0-9]{32}"),
-    ("yandex-named-key", ("yandex",), r"AQVN[A-Za-z0-9_-]{35,38}|YC[A-Za-z0-9_-]{38}|[yt]0_[A-Za-z0-9_-]{50,60}"),
+    ("yandex-cloud-key", ("yandex",), r"AQVN[A-Za-z0-9_-]{35,38}|YC[A-Za-z0-9_-]{38}|[yt]0_[A-Za-z0-9_-]{50,60}"),
+    ("yandex-iam-token", ("yandex",), r"t1\.[A-Za-z0-9_-]{1,200}={0,2}\.[A-Za-z0-9_-]{86}={0,2}"),
 )
 
 NAMED_RULES = tuple(
