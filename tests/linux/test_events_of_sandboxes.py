@@ -144,3 +144,9 @@ def test_a_failure_of_integrity_is_told_and_kills_where_the_policy_says_so(told)
             sandbox.exec(["true"])
     assert dict(read())["policy/violation"]["integrity"] == ("sensitive",)
     assert kinds(read())[-2:] == ["lifecycle/destroyed", "policy/blocked"]
+
+
+def test_a_started_sandbox_tells_the_process_that_top_measures(told):
+    bus, read = told
+    with Sandbox(events=bus) as sandbox:
+        assert dict(read())["lifecycle/started"]["pid"] == sandbox._wall.facts().init_pid

@@ -155,7 +155,7 @@ class AuditLog:
             return None
         if not isinstance(given, cls):
             raise ConfigError(f"$.audit: expected an AuditLog, got {type(given).__name__}", key="$.audit")
-        given._require_open()
+        given._require_open()  # noqa: SLF001 - this class's own
         return given
 
     def head(self) -> ChainHead:

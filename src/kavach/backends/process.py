@@ -398,8 +398,10 @@ class ProcessWall:
         return tuple(pid for pid in freeze.living(self._require_standing().pid) if pid != mine)
 
     def facts(self) -> WallFacts | None:
-        """Return what can be looked at from outside."""
-        plan, group = self._require_plan(), self.group
+        """Return what can be looked at from outside; None before it stands."""
+        plan, group = self._plan, self._group
+        if plan is None or group is None:
+            return None
         return WallFacts(
             init_pid=self.init_pid,
             namespaces=plan.namespaces,

@@ -104,6 +104,8 @@ def _escaped_forms(value: bytes) -> Iterator[bytes]:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
         return
+    yield from (text.encode("utf-16-le"), text.encode("utf-16-be"))
+    yield text.encode("latin-1", "replace")  # UTF-16 of Western text without its NULs
     for plain in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
         yield plain[1:-1].encode("utf-8", "replace")
         yield plain[1:-1].replace("/", "\\/").encode("utf-8", "replace")

@@ -238,7 +238,7 @@ class ExecResult(Model, frozen=True, kw_only=True):
             "stderr_base64": _exact(self.stderr_bytes),
             "score": self.score.to_dict(),
             "requested_score": self.requested_score.to_dict(),
-            "receipt": msgspec.to_builtins(self.receipt),
+            "receipt": None if self.receipt is None else self.receipt.to_dict(),
         }
 
     def to_json(self) -> str:

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kavach.audit.metrics import PROCESS
 from kavach.errors import ConfigError, KavachError, LifecycleError
 from kavach.model.given import make_config
 from kavach.model.state import SandboxState
@@ -321,6 +322,7 @@ class Stock:
     def _count_claim(self, ticket: Ticket[PooledSandbox], waited_ms: float) -> None:
         with self._count_lock:
             self._counts["misses" if ticket.item is None else "hits"] += 1
+            PROCESS.claim(hit=ticket.item is not None)
             self._counts["waits"] += ticket.has_waited
             total, longest = self._waited_ms
             self._waited_ms = (total + waited_ms, max(longest, waited_ms))

@@ -31,7 +31,7 @@ from kavach.model.policy import SandboxPolicy
 from kavach.model.state import SandboxState, require_state, transition
 from kavach.policy.strength import score_enforcement
 from kavach.process import Process
-from kavach.sandbox.steps import Steps
+from kavach.sandbox.steps import Steps, weakly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -79,12 +79,13 @@ class Sandbox:
         self._wall: Wall = create_backend(self._config, self._policy, self._id)
         requested = requested_score(self._config.backend, self._policy)
         #: What its commands share on their way; for kavach.process and kavach.aio.
-        self.steps: Steps = Steps(self._config, self._policy, self._id, requested, _weakly(self))
+        self.steps: Steps = Steps(self._config, self._policy, self._id, requested, weakly(self))
         self._lock = threading.RLock()
         self._state = SandboxState.CREATED
         self._owner = os.getpid()
         self._history: list[Step] = []
-        self._note(SandboxState.CREATED, backend=self._wall.backend, requested_score=int(requested))
+        known = {"backend": self._wall.backend, "policy": self._policy.preset, "requested_score": int(requested)}
+        self._note(SandboxState.CREATED, **known)
         self._spawned: dict[int, Process] = {}
         self._enforcement: Enforcement | None = None
         self._finalizer = weakref.finalize(self, _destroy_forgotten, self._wall, self._owner)
@@ -179,6 +180,8 @@ class Sandbox:
                 self.steps.record_step(target, before)
                 raise
             self._note(target)
+            if before is SandboxState.CREATED:
+                self._begin_watch()
 
     def pause(self) -> None:
         """Freeze every process; exec is refused until `resume`. Deadlines go on."""
@@ -386,6 +389,9 @@ class Sandbox:
                 self._wall.stop()
 
     def _note(self, state: SandboxState, **known: object) -> None:
+        if state is SandboxState.RUNNING and self._state is SandboxState.CREATED:
+            facts = self._wall.facts()
+            known["pid"] = None if facts is None else facts.init_pid
         self._state = state
         self._history.append(Step(state, _now()))
         self.steps.voice.enter(state, **known)
@@ -404,6 +410,9 @@ class Sandbox:
             return
         self._wall.build()
         self.steps.tally.started_s = time.monotonic()
+
+    def _begin_watch(self) -> None:
+        # ORDER: in state `running`, for the first look tries paths inside and may end the sandbox.
         if self.steps.watch is not None:
             self.steps.watch.begin_integrity(self._wall, self.files)
 
@@ -421,18 +430,6 @@ _ACTS: dict[SandboxState, Callable[[Sandbox], None]] = {
     SandboxState.STOPPED: lambda sandbox: sandbox._wall.stop(),  # noqa: SLF001 - as above
     SandboxState.DESTROYED: Sandbox._enter_destroyed,  # noqa: SLF001 - as above
 }
-
-
-def _weakly(sandbox: Sandbox) -> Callable[[], None]:
-    """Return a function that destroys the sandbox and does not keep it."""
-    held = weakref.ref(sandbox)
-
-    def end() -> None:
-        found = held()
-        if found is not None:
-            found.destroy()
-
-    return end
 
 
 def _destroy_forgotten(wall: Wall, owner: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from kavach.model.result import ExecResult
     from kavach.model.score import StrengthScore
     from kavach.model.verdict import Finding
+    from kavach.sandbox import Sandbox
     from kavach.sandbox.watch import Watch
 
 SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
@@ -248,6 +250,18 @@ def _make_watch(steps: Steps, end: Callable[[], None]) -> Watch | None:
     from kavach.sandbox.watch import Watch
 
     return Watch(steps, end)
+
+
+def weakly(sandbox: Sandbox) -> Callable[[], None]:
+    """Return a function that destroys the sandbox and does not keep it."""
+    held = weakref.ref(sandbox)
+
+    def end() -> None:
+        found = held()
+        if found is not None:
+            found.destroy()
+
+    return end
 
 
 def where(quarantine_id: str | None) -> str:

@@ -154,6 +154,8 @@ class Watch:
     def _fail(self, failures: tuple[Failure, ...]) -> None:
         checks = tuple(sorted({failure.check for failure in failures}))
         self._steps.voice.tell(topics.POLICY_VIOLATION, integrity=checks)
-        self._steps.record(AuditEvent.GUARD, lambda: {"integrity": [list(failure) for failure in failures]})
-        if self._steps.config.integrity.action == "kill":
-            self._end()
+        try:
+            self._steps.record(AuditEvent.GUARD, lambda: {"integrity": [list(failure) for failure in failures]})
+        finally:
+            if self._steps.config.integrity.action == "kill":
+                self._end()

@@ -34,7 +34,7 @@ _PLAIN_KEY = r"((?:_KEY|_key|Key))"
 
 _NAME = r"([\w.\-]{0,40})"
 _SIGNS = r"A-Za-z0-9_.=/+~@$%:!#^*-"
-_VALUE = rf"([{_SIGNS}]{{10,400}}(?:&[@!#$%^*][{_SIGNS}&]{{0,100}})?)"  # & and a letter: an address' next value
+_VALUE = rf"([{_SIGNS}]{{10,400}}(?:&[@!#$%^*][&{_SIGNS}]{{0,100}})?)"  # & and a letter: an address' next value
 _WORD = r"([^\s\"'`<>\\,;(){}]{5,200})"
 _QUOTED_WORD = (
     rf"{_PHRASE_WORDS}{_NAME}{REST}(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\()"

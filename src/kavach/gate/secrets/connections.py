@@ -31,10 +31,10 @@ _ANY = rf"://({_USER}):({_WORD}(?:@{_WORD}){{0,2}})@({_HOST})"
 
 # What documentation writes for a password; a person who uses one has no secret left.
 _WORDS = frozenset(
-    b"password 1password word passwd pass pwd passw0rd secret user username test admin root guest token pw key mypassword "
-    b"mypass foo bar baz xxx xxxx yyy abc hunter2 apikey api_key access_token userpass p@ssw0rd p%40ssw0rd postgres "
-    b"mysql redis mongo rabbitmq example pswd 123 1234 12345 123456 x-oauth-basic x-token-auth oauth2 db_password dbpass "
-    b"mysecretpassword changeit your_password user_password port 443 80".split()
+    b"password 1password word passwd pass pwd passw0rd secret user username test admin root guest token pw key "
+    b"mypassword mypass foo bar baz xxx xxxx yyy abc hunter2 apikey api_key access_token userpass p@ssw0rd "
+    b"p%40ssw0rd postgres mysql redis mongo rabbitmq example pswd 123 1234 12345 123456 x-oauth-basic x-token-auth "
+    b"oauth2 db_password dbpass mysecretpassword changeit your_password user_password port 443 80".split()
 )
 _TEMPLATE = re.compile(rb"(?:[$%#]?[{\[<(].*|\$\w+|%\w*%|%[a-z]|[*.x_-]+|@\w+@)\Z", re.IGNORECASE | re.DOTALL)
 _VARIABLE = re.compile(rb"[A-Z][A-Z_]{2,}\Z")

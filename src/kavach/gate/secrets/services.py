@@ -127,7 +127,7 @@ SERVICE_RULES = (
         "new-relic",
         Severity.HIGH,
         "A New Relic key.",
-        r"(?:NRAK-[A-Z0-9]{27}|NRJS-[a-f0-9]{19}|NRI[IQ]-[A-Za-z0-9-]{32}|NRRA-[a-f0-9]{42})",
+        r"(?:NRAK-[A-Za-z0-9]{27}|NRJS-[a-f0-9]{19}|NRI[IQ]-[A-Za-z0-9-]{32}|NRRA-[a-f0-9]{42})",
         (b"nrak-", b"nrjs-", b"nrii-", b"nriq-", b"nrra-"),
     ),
     token(
