@@ -30,9 +30,22 @@ class SecretsLike:
     rules = (
         rule("cloud-key", Severity.HIGH, r"\bAKIA[A-Z0-9]{16}\b", 20, b"akia"),
         rule("host-token", Severity.HIGH, r"\bghp_[A-Za-z0-9]{36}\b", 40, b"ghp_", accept=_is_alone),
-        rule("password", Severity.MEDIUM, r"(?i)pass(?:word)?\s{0,4}[=:]\s{0,4}[\"']?([^\s\"']{8,64})", 90, b"pass", group=1),
-        rule("key-block", Severity.CRITICAL, r"-----BEGIN [A-Z ]{0,40}KEY-----[\s\S]*?-----END [A-Z ]{0,40}KEY-----", 20_000, b"-----begin"),
-        rule("counted", Severity.LOW, r"(?:^|[^a-z])tok[0-9]{2,6}(?:[^0-9]|$)", 20, b"tok"),
+        rule(
+            "password",
+            Severity.MEDIUM,
+            r"(?i)pass(?:word)?\s{0,4}[=:]\s{0,4}[\"']?([^\s\"']{8,64})",
+            90,
+            b"pass",
+            group=1,
+        ),
+        rule(
+            "key-block",
+            Severity.CRITICAL,
+            r"-----BEGIN [A-Z ]{0,40}KEY-----[\s\S]*?-----END [A-Z ]{0,40}KEY-----",
+            20_000,
+            b"-----begin",
+        ),
+        rule("counted", Severity.LOW, r"(?:^|[^a-z])(tok[0-9]{2,6})(?:[^0-9]|$)", 20, b"tok", group=1),
     )
 
     def inspect(self, text: bytes, marks: Sequence[Mark]) -> Iterator[Mark]:

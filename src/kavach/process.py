@@ -13,6 +13,7 @@ import select
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from kavach.errors import ConfigError, KavachError
@@ -22,6 +23,7 @@ from kavach.model.command import milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kavach.backends.base import Running
     from kavach.model.command import Command
     from kavach.model.result import ExecResult
     from kavach.sandbox import Sandbox
@@ -104,6 +106,7 @@ class Process:
 
     def __init__(self, sandbox: Sandbox, command: Command) -> None:
         self._sandbox = sandbox
+        self._running: Running | None = None
         self._passage = sandbox.steps.enter(command)
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._done = threading.Event()
@@ -111,20 +114,26 @@ class Process:
         self._result: ExecResult | None = None
         self._started_s = time.monotonic()
         self._ended_s: float | None = None
+        with self._passage:
+            self._running = running = self._begin()
+        #: The command's pid inside the sandbox.
+        self.pid: int = running.inner_pid
+        if self._passage.withheld is not None:  # by what came before there was anything to kill
+            self.kill()
+        work = partial(self._pump, running)
+        self._thread = threading.Thread(target=work, name=f"kavach-{sandbox.id}-{self.pid}", daemon=True)
+        self._thread.start()
+
+    def _begin(self) -> Running:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self.stdin: Input = Input(writer)
         try:
-            with self._passage:
-                self._running = sandbox.begin(self._passage, stdin=reader, on_chunk=self._take)
+            return self._sandbox.begin(self._passage, stdin=reader, on_chunk=self._take)
         except BaseException:
             self.stdin.close()
             raise
         finally:
             os.close(reader)
-        #: The command's pid inside the sandbox.
-        self.pid: int = self._running.inner_pid
-        self._thread = threading.Thread(target=self._pump, name=f"kavach-{sandbox.id}-{self.pid}", daemon=True)
-        self._thread.start()
 
     def _take(self, is_error: bool, content: bytes) -> None:  # noqa: FBT001 - the form a wall calls back in
         self._put(self._passage.pass_on(content, is_error=is_error), is_error=is_error)
@@ -135,13 +144,13 @@ class Process:
         if released:
             self._chunks.put(Chunk(released, "stderr" if is_error else "stdout"))
 
-    def _pump(self) -> None:
+    def _pump(self, running: Running) -> None:
         try:
             with self._passage:
-                raw = drive(self._running)
-            for is_error in (False, True):
-                self._put(self._passage.pass_rest(is_error=is_error), is_error=is_error)
-            self._result = self._passage.conclude(raw)
+                raw = drive(running)
+                for is_error in (False, True):
+                    self._put(self._passage.pass_rest(is_error=is_error), is_error=is_error)
+                self._result = self._passage.conclude(raw)
         except BaseException as error:  # noqa: BLE001 - kept for whoever waits; a thread has nobody to raise to
             self._error = error
         finally:
@@ -195,7 +204,7 @@ class Process:
         self._signal(signal.SIGKILL, group=True)
 
     def _signal(self, number: int, *, group: bool) -> None:
-        if not self._done.is_set():
+        if not self._done.is_set() and self._running is not None:
             with contextlib.suppress(KavachError):
                 self._running.signal(number, group=group)
 

@@ -164,6 +164,9 @@ def test_library_neither_prints_nor_exits_nor_reads_the_environment(path):
     if in_jail(path):
         # The launcher is a program of its own: its arguments are its only configuration.
         found = [name for name in found if not name.startswith(("sys.argv", "sys.exit"))]
+    if short(path) == "launcher/canary.py":
+        # That nothing was inherited is what this canary is there to see.
+        found = [name for name in found if not name.startswith("os.environ")]
     assert found == []
 
 

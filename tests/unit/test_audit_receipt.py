@@ -9,7 +9,6 @@ import subprocess
 import warnings
 from base64 import b64decode, b64encode
 
-import msgspec
 import pytest
 
 from kavach.audit.canonical import canonical_json
@@ -263,10 +262,9 @@ def test_an_independent_in_toto_library_takes_the_statement(key):
         pb = pytest.importorskip("in_toto_attestation.v1.statement_pb2")
         from google.protobuf.json_format import ParseDict
         from in_toto_attestation.v1.statement import Statement
-    statement = Statement.copy_from_pb(ParseDict(stated(), pb.Statement()))
+    statement = Statement.copy_from_pb(ParseDict(Receipt(stated(), key).statement, pb.Statement()))
     statement.validate()
     assert statement.pb.subject[0].digest["sha256"] == argv_sha256(COMMAND.argv)
-    assert msgspec.json.decode(Receipt(stated(), key).statement_bytes) == Receipt(stated(), key).statement
 
 
 def test_keys_are_read_from_pem_and_never_shown(tmp_path):

@@ -62,5 +62,8 @@ def test_a_bomb_is_read_within_its_limit_and_reported_as_not_whole() -> None:
 
 
 def test_words_and_hashes_hold_nothing() -> None:
-    for kind, run in (("base64", b"internationalisation/of/things"), ("hex", b"da39a3ee5e6b4b0d3255bfef95601890afd80709")):
+    for kind, run in (
+        ("base64", b"internationalisation/of/things"),
+        ("hex", b"da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+    ):
         assert inner_of(kind, run, 1000).texts == ()

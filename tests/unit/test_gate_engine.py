@@ -88,7 +88,11 @@ def test_what_was_looked_at_is_not_found_again() -> None:
 
 def test_both_ways_to_choose_rules_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (b"noise key=abc1 " * 50 + b"tail-x ") * 20
-    some = [rule(r"key=[a-z]{3}[0-9]", literals=(b"key=",)), rule(r"\btail-[a-z]\b", literals=(b"tail",)), rule("[0-9] n")]
+    some = [
+        rule(r"key=[a-z]{3}[0-9]", literals=(b"key=",)),
+        rule(r"\btail-[a-z]\b", literals=(b"tail",)),
+        rule("[0-9] n"),
+    ]
     found = []
     for few in (0, 1 << 30):
         monkeypatch.setattr(engine, "FEW_BYTES", few)

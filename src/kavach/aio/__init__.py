@@ -23,7 +23,8 @@ from kavach.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from kavach.model.command import Argv
+    from kavach.backends.base import Running
+    from kavach.model.command import Argv, Command
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Enforcement
     from kavach.model.health import Health, Metrics
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kavach.model.score import StrengthScore
     from kavach.process import Chunk
     from kavach.sandbox import Step
+    from kavach.sandbox.passage import Passage
 
 __all__ = ["AsyncInput", "AsyncProcess", "AsyncSandbox", "AsyncSandboxFiles", "arun"]
 
@@ -184,10 +186,10 @@ class AsyncSandbox:
             KavachError: as for `Sandbox.exec`.
         """
         command = self._sandbox.command(argv, stdin=stdin, timeout_s=timeout_s, cwd=cwd, env=env)
-        passage = await in_thread(partial(self._sandbox.steps.enter, command))
+        passage = await self._enter(command)
         with passage:
             raw = await drive(await in_thread(partial(self._sandbox.begin, passage), undo=end))
-        result = await in_thread(partial(passage.conclude, raw))
+            result = await in_thread(partial(passage.conclude, raw))
         if reap:
             await in_thread(self._sandbox.reap)
         return result
@@ -212,22 +214,30 @@ class AsyncSandbox:
             KavachError: as for `exec`.
         """
         command = self._sandbox.command(argv, stdin=None, timeout_s=timeout_s, cwd=cwd, env=env)
-        passage = await in_thread(partial(self._sandbox.steps.enter, command))
-        take = Taking(passage)
+        take = Taking(await self._enter(command))
+        with take.passage:
+            stdin, running = await self._begin(take)
+        process = AsyncProcess(self._sandbox, stdin, take, running)
+        self._spawned[process.pid] = process
+        return process
+
+    async def _enter(self, command: Command) -> Passage:
+        async def abandon(passage: Passage) -> None:
+            passage.abandon()
+
+        return await in_thread(partial(self._sandbox.steps.enter, command), undo=abandon)
+
+    async def _begin(self, take: Taking) -> tuple[AsyncInput, Running]:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         stdin = AsyncInput(writer)
         try:
-            begin = partial(self._sandbox.begin, passage, stdin=reader, on_chunk=take.take)
-            with passage:
-                running = await in_thread(begin, undo=end)
+            begin = partial(self._sandbox.begin, take.passage, stdin=reader, on_chunk=take.take)
+            return stdin, await in_thread(begin, undo=end)
         except BaseException:
             stdin.close()
             raise
         finally:
             os.close(reader)
-        process = AsyncProcess(self._sandbox, stdin, take, running)
-        self._spawned[process.pid] = process
-        return process
 
     async def stream(self, argv: Argv, **options: Any) -> AsyncIterator[Chunk]:  # noqa: ANN401 - those of spawn
         """Yield a command's released output as it comes; closing the iterator early ends the command.

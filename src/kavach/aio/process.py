@@ -102,6 +102,8 @@ class AsyncProcess:
         self.stdin = stdin
         #: The command's pid inside the sandbox.
         self.pid: int = running.inner_pid
+        if take.passage.withheld is not None:  # by what came before `on_withheld` was there
+            self.kill()
         _start_task(self._pump)
 
     async def _pump(self) -> None:
@@ -109,8 +111,8 @@ class AsyncProcess:
         try:
             with passage:
                 raw = await drive(self._running)
-            self._take.finish()
-            self._result = await in_thread(partial(passage.conclude, raw))
+                self._take.finish()
+                self._result = await in_thread(partial(passage.conclude, raw))
         except Exception as error:  # noqa: BLE001 - kept for whoever waits; a task of its own has nobody to raise to
             self._error = error
         except BaseException:

@@ -13,12 +13,18 @@ from typing import Any
 
 from kavach.errors import ConfigError
 
-__all__ = ["canonical_json"]
+__all__ = ["CanonicalText", "canonical_json"]
 
 MAX_INTEGER = 2**53 - 1  # RFC 7493, section 2.2: larger ones do not survive a double
 MAX_DEPTH = 32  # protects whoever reads a record from a stack that overflows
 _POINT_AFTER_AT_MOST = 21  # ECMA-262, Number::toString, step 6: from 1e21 on it writes an exponent
 _ZEROS_AFTER_POINT_AT_MOST = 6  # likewise step 8: below 1e-6 it writes an exponent
+
+
+class CanonicalText(str):
+    """What `canonical_json` made of a part, kept because the part comes again; it is put in as it is."""
+
+    __slots__ = ()
 
 
 def canonical_json(value: object) -> bytes:
@@ -59,7 +65,9 @@ def _text(value: Any, depth: int) -> str:  # noqa: ANN401 - JSON
 
 
 def _other(value: object) -> str:
-    """Return an enum's text or a subclassed integer's digits: `Verdict.PASS`, `StrengthScore(69)`."""
+    """Return what is ready, an enum's text or a subclassed integer's digits: `Verdict.PASS`, `StrengthScore(69)`."""
+    if type(value) is CanonicalText:
+        return value
     if isinstance(value, str):
         return encode_basestring(str(value))
     if isinstance(value, int):

@@ -7,11 +7,13 @@ Pure. May be used by: kavach.audit.receipt.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kavach.audit.canonical import CanonicalText, canonical_json
 from kavach.audit.digest import argv_sha256, sha256_hex
 from kavach.model.verdict import Severity
 from kavach.policy.strength import WEIGHTS_VERSION
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from kavach.audit.log import AppendedRecord
     from kavach.model.command import Command
+    from kavach.model.enforcement import Enforcement
     from kavach.model.policy import SandboxPolicy
     from kavach.model.result import ExecResult
     from kavach.model.verdict import Finding
@@ -47,7 +50,7 @@ def make_statement(
     runtime_digest: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the statement about one command, as JSON values.
+    """Return the statement about one command, for `canonical_json`.
 
     Args:
         result: what became of it, as it was released.
@@ -80,26 +83,40 @@ def make_statement(
             "image_sha256": image_digest,
             "runtime_sha256": runtime_digest,
             "host": dict(host),
-            "enforcement": None if result.enforcement is None else result.enforcement.to_dict(),
-            "strength": {
-                "value": int(result.score),
-                "label": result.score.label,
-                "requested": int(result.requested_score),
-                "weights_version": WEIGHTS_VERSION,
-            },
-            "ending": {
-                "reason": result.reason,
-                "exit_code": result.exit_code,
-                "signal": result.signal,
-                "duration_ms": round(result.duration_ms, 3),
-                "limits_hit": None if result.limits_hit is None else list(result.limits_hit),
-                "usage": msgspec.to_builtins(result.usage),
-            },
+            "enforcement": None if result.enforcement is None else _rows_text(result.enforcement),
+            "strength": _strength(result),
+            "ending": _ending(result),
             "gate": {"verdict": result.verdict, "findings": count_findings(result.findings)},
             "audit": None if intent is None else {"intent_serial": intent.serial, "intent_mac": intent.mac},
             "evidence": None if evidence is None else dict(evidence),
         },
     }
+
+
+def _strength(result: ExecResult) -> dict[str, Any]:
+    return {
+        "value": int(result.score),
+        "label": result.score.label,
+        "requested": int(result.requested_score),
+        "weights_version": WEIGHTS_VERSION,
+    }
+
+
+def _ending(result: ExecResult) -> dict[str, Any]:
+    return {
+        "reason": result.reason,
+        "exit_code": result.exit_code,
+        "signal": result.signal,
+        "duration_ms": round(result.duration_ms, 3),
+        "limits_hit": None if result.limits_hit is None else list(result.limits_hit),
+        "usage": msgspec.to_builtins(result.usage),
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _rows_text(enforcement: Enforcement) -> CanonicalText:
+    """Return the rows as canonical JSON; a sandbox sees the same wall at every command."""
+    return CanonicalText(canonical_json(enforcement.to_dict()).decode())
 
 
 def count_findings(findings: Iterable[Finding]) -> dict[str, int]:

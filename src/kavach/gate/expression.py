@@ -7,6 +7,7 @@ what this small grammar does not hold is refused when the rules are compiled. Ma
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import InternalError
@@ -212,6 +213,7 @@ class _Reader:
         return bits | (bits & _UPPER) << 32 | (bits & _LOWER) >> 32
 
 
+@functools.lru_cache(maxsize=2048)
 def parse(expression: str) -> Node:
     """Return an expression's tree.
 
@@ -223,6 +225,25 @@ def parse(expression: str) -> Node:
     if reader.at != len(expression):
         raise InternalError(f"expression {expression!r}: unbalanced at {reader.at}")
     return tree
+
+
+def text_before_group(expression: str, number: int) -> str:
+    """Return what of an expression stands before one of its capturing groups.
+
+    Args:
+        expression: one of ours.
+        number: which group, from 1.
+    """
+    reader = _Reader(expression)
+    while number and reader.peek():
+        sign = reader.take()
+        if sign == "\\":
+            reader.take()
+        elif sign == "[":
+            reader.members()
+        elif sign == "(" and (reader.peek() != "?" or expression.startswith(("?P<", "?<"), reader.at)):
+            number -= 1
+    return expression[: reader.at - 1]
 
 
 def join(parts: Iterable[Node]) -> Node:
@@ -249,6 +270,7 @@ def render(node: Node) -> str:
             return inner + _render_bounds(least, most) + ("" if is_greedy else "?")
 
 
+@functools.lru_cache(maxsize=4096)
 def _render_class(bits: int) -> str:
     runs: list[str] = []
     at = 0

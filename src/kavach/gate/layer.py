@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.gate.decode import BUDGET_BYTES, BUDGET_SHARE, RUNS, inner_of
 from kavach.gate.engine import Entry, PatternSet, Progress
-from kavach.gate.opening import Openings
+from kavach.gate.opening import Beginning, Openings
 from kavach.gate.regions import Lines
 from kavach.gate.rule import Mark
 from kavach.gate.wrapping import BREAK_BYTES, is_wrappable, unwrap, wrapped
@@ -53,10 +53,10 @@ def compile_rules(pairs: Sequence[tuple[str, Rule]], *, decodes: bool, are_liter
         if scanner not in _UNBROKEN and (are_literal or is_wrappable(rule))
     ]
 
-    def opening() -> list[Rule]:
+    def opening() -> list[tuple[str, Rule]]:
         is_broken = {(entry.scanner, entry.rule.name) for entry in broken}
-        whole = [rule for scanner, rule in (*pairs, *runs) if (scanner, rule.name) not in is_broken]
-        return [wrapped(entry.rule) for entry in broken] + whole
+        whole = [pair for pair in (*pairs, *runs) if (pair[0], pair[1].name) not in is_broken]
+        return [(entry.scanner, wrapped(entry.rule)) for entry in broken] + whole
 
     return Compiled(
         PatternSet([Entry(scanner, rule) for scanner, rule in (*pairs, *runs)]),
@@ -75,11 +75,17 @@ class Layer:
         rules: what to look for.
         scanners: whose parsers look at the lines of their finds.
         look_inside: what scans the text that a run holds.
+        free: scanners whose finds are only reported: nothing is held for them.
     """
 
     def __init__(
-        self, rules: Sequence[Compiled], scanners: Sequence[Scanner], look_inside: Callable[[bytes], list[Mark]]
+        self,
+        rules: Sequence[Compiled],
+        scanners: Sequence[Scanner],
+        look_inside: Callable[[bytes], list[Mark]],
+        free: frozenset[str],
     ) -> None:
+        self._free = free
         self._rules = rules
         self._lines = Lines(scanners)
         self._look_inside = look_inside
@@ -99,30 +105,32 @@ class Layer:
             broken.shift(count)
         self._lines.shift(count)
 
-    def advance(self, text: bytes, base: int, *, is_last: bool) -> tuple[list[Mark], int]:
-        """Return the marks that can be told now, and the first place that cannot be told yet.
+    def advance(self, text: bytes, base: int, *, is_last: bool) -> tuple[list[Mark], Beginning]:
+        """Return the marks that can be told now, and where something is that cannot be told yet.
 
         Args:
             text: the text that is still looked at; its beginning is as it was, but for what `shift` took.
             base: how many bytes stood before it, for the budget.
             is_last: nothing comes behind it.
         """
-        hold = len(text)
+        stop = hold = len(text)
         if not is_last:
-            hold = min(one.openings.first(text) for one in self._rules)
+            firsts = [one.openings.first(text, is_start=base == 0, free=self._free) for one in self._rules]
+            stop, hold = min(first.start for first in firsts), min(first.thing for first in firsts)
         marks: list[Mark] = []
-        stop = hold
+        again = stop
         for one, (plain, broken) in zip(self._rules, self._progress, strict=True):
             for patterns, progress in ((one.plain, plain), (one.broken, broken)):
                 found, waits_at = patterns.sweep(text, stop, progress, is_last=is_last)
                 marks += found
-                hold = min(hold, waits_at)
+                if waits_at < stop:
+                    again, hold = min(again, waits_at), min(hold, waits_at)
         runs = sorted((mark for mark in marks if mark.scanner == _ENCODED), key=lambda mark: (mark.start, mark.rule))
         marks = [mark for mark in marks if mark.scanner != _ENCODED]
         for run in runs:
             marks += self._decode(run, text[run.start : run.end], base + run.start)
         added, waits_at = self._lines.inspect(text, marks, is_last=is_last)
-        return marks + added, min(hold, waits_at)
+        return marks + added, Beginning(min(again, waits_at), min(hold, waits_at))
 
     def _decode(self, run: Mark, encoded: bytes, offset: int) -> Iterator[Mark]:
         budget = BUDGET_BYTES + BUDGET_SHARE * offset - self._spent_bytes

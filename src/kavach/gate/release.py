@@ -73,6 +73,8 @@ def release(
     if policy is None or not policy.enabled:
         return _result(raw, sandbox_id, score, requested, (Verdict.NOT_SCANNED, raw.stdout, raw.stderr, ()))
     size = len(raw.stdout) + len(raw.stderr)
+    if not size and not raw.stdout_dropped_bytes and not raw.stderr_dropped_bytes:
+        return _result(raw, sandbox_id, score, requested, (Verdict.PASS, b"", b"", ()))
     done, why = run_guarded(lambda: _judge_both(raw, policy, known, scanners, salt), deadline_s(size))
     judged = (Verdict.QUARANTINE, b"", b"", (_failure(why),)) if done is None else done
     return _result(raw, sandbox_id, score, requested, judged)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kavach.gate.decode import DEPTH
+from kavach.gate.evidence import SHOWN_BYTES
 from kavach.gate.findings import place_of
 from kavach.gate.known import rules_of
+from kavach.gate.labels import Labels
 from kavach.gate.layer import Compiled, Layer, compile_rules
 from kavach.gate.normalise import border, plain
 from kavach.gate.regions import WHOLE, Blocks
@@ -62,7 +65,8 @@ def scan_bytes(
         policy: which scanners are off.
         known: what must not come out, whatever the scanners think.
         scanners: what to look with; None = all there are.
-        is_cut: more came and was dropped: what could have become a find is marked as one.
+        is_cut: more came and was dropped: what could have become a find is marked as one, unless it is so short that
+            evidence would show it.
     """
     chosen = chosen_scanners(policy, scanners)
     reading = Reading(chosen, known)
@@ -70,7 +74,7 @@ def scan_bytes(
     last = len(data) if is_cut else max(0, len(data) - 1) // PIECE_BYTES * PIECE_BYTES
     for start in range(0, last, PIECE_BYTES):
         marks += reading.feed(data[start : start + PIECE_BYTES])
-    if is_cut and reading.decided < len(data):
+    if is_cut and len(data) - reading.decided >= SHOWN_BYTES:
         marks.append(Mark("cut", "cut-off", "cut", Severity.MEDIUM, _CUT_MESSAGE, reading.decided, len(data)))
     marks += reading.close(data[last:])
     for scanner in chosen:
@@ -99,9 +103,9 @@ def scan_junction(
     Returns:
         The marks in the first and in the second.
     """
-    chosen = tuple(one for one in chosen_scanners(policy, scanners) if one.name not in _NOT_ENCODED)
     if not first or not second:
         return [], []
+    chosen = tuple(one for one in chosen_scanners(policy, scanners) if one.name not in _NOT_ENCODED)
     ends, begins = _across(first, second, chosen, known)
     more_ends, more_begins = _across(second, first, chosen, known)
     return ends + more_begins, begins + more_ends
@@ -138,19 +142,27 @@ class Reading:
         scanners: what to look with.
         known: what must not come out.
         depth: how many encodings are looked into.
+        free: scanners whose finds are only reported, so that a stream holds nothing for them.
 
     Attributes:
         decided: up to where everything is known, counted from the text's beginning.
     """
 
-    def __init__(self, scanners: Sequence[Scanner], known: Sequence[KnownSecret] = (), depth: int = DEPTH) -> None:
+    def __init__(
+        self,
+        scanners: Sequence[Scanner],
+        known: Sequence[KnownSecret] = (),
+        depth: int = DEPTH,
+        free: frozenset[str] = frozenset(),
+    ) -> None:
         rules = (_compiled(tuple(scanners), decodes=depth > 0), *_compiled_known(tuple(known)))
         self._inner = tuple(one for one in scanners if one.name not in _NOT_ENCODED)
         self._known = known
         self._depth = depth
-        self._as_is = Layer(rules, scanners, self._look_inside)
-        self._plain = Layer(rules, scanners, self._look_inside)
+        self._as_is = Layer(rules, scanners, self._look_inside, free)
+        self._plain = Layer(rules, scanners, self._look_inside, free)
         self._blocks = Blocks(scanners)
+        self._labels = Labels(chain((one.name for one in rules_of(known)), *_names(tuple(scanners))))
         self._text = b""
         self._base = 0
         self._recent: set[Mark] = set()
@@ -169,26 +181,27 @@ class Reading:
         text = self._text
         view = plain(text, is_last=is_last)
         if view is None:
-            marks, hold = self._as_is.advance(text, self._base, is_last=is_last)
+            marks, (stop, hold) = self._as_is.advance(text, self._base, is_last=is_last)
             self._plain.follow(self._as_is)
         else:
-            marks, hold = self._as_is.advance(view.masked, self._base, is_last=is_last)
-            found, plain_hold = self._plain.advance(view.text, self._base, is_last=is_last)
+            marks, (stop, hold) = self._as_is.advance(view.masked, self._base, is_last=is_last)
+            found, (plain_stop, plain_hold) = self._plain.advance(view.text, self._base, is_last=is_last)
             marks += [_original(mark, view) for mark in found]
-            hold = min(hold, view.origin(plain_hold))
+            stop, hold = min(stop, view.origin(plain_stop)), min(hold, view.origin(plain_hold))
+        marks = [mark for mark in marks if not self._labels.is_all_of(text[mark.start : mark.end])]
         placed = {mark._replace(start=mark.start + self._base, end=mark.end + self._base) for mark in marks}
         fresh = placed - self._recent
         self.decided = self._base + hold
-        self._trim(hold, view)
+        self._trim(stop, view)
         self._recent = {mark for mark in self._recent | placed if mark.end > self._base}
         parsed = self._blocks.inspect(piece, sorted(fresh, key=place_of), self.decided, is_last=is_last)
         return sorted((*fresh, *parsed), key=place_of)
 
-    def _trim(self, hold: int, view: Plain | None) -> None:
-        """Forget what nobody looks at any more: all but the held part and its context."""
-        keep = hold - CONTEXT_BYTES
+    def _trim(self, stop: int, view: Plain | None) -> None:
+        """Forget what nobody looks at any more: all but what begins at `stop`, and its context."""
+        keep = stop - CONTEXT_BYTES
         if view is not None:
-            keep = border(self._text, min(keep, view.origin(max(0, view.offset(hold) - CONTEXT_BYTES))))
+            keep = border(self._text, min(keep, view.origin(max(0, view.offset(stop) - CONTEXT_BYTES))))
         if keep <= 0:
             return
         self._as_is.shift(keep)
@@ -201,6 +214,11 @@ class Reading:
             return []
         reading = Reading(self._inner, self._known, self._depth - 1)
         return reading.close(text)
+
+
+@functools.lru_cache(maxsize=64)
+def _names(scanners: tuple[Scanner, ...]) -> tuple[frozenset[str], ...]:
+    return (frozenset(rule.name for scanner in scanners for rule in scanner.rules),)
 
 
 def _original(mark: Mark, view: Plain) -> Mark:

@@ -17,7 +17,7 @@ from kavach.gate.judge import Action, decide, worst_verdict
 from kavach.gate.redact import merge, replace
 from kavach.gate.scan import Reading, chosen_scanners
 from kavach.model.validate import check
-from kavach.model.verdict import ExternalizationPolicy, Finding, Verdict
+from kavach.model.verdict import ExternalizationPolicy, Finding, Severity, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +55,9 @@ class StreamScanner:
         if not isinstance(self._policy, ExternalizationPolicy):
             raise ConfigError(f"policy: expected ExternalizationPolicy, got {type(policy).__name__}", key="policy")
         check(self._policy, path="policy")
-        self._reading = Reading(chosen_scanners(self._policy, scanners), known)
+        chosen = chosen_scanners(self._policy, scanners)
+        free = {one.name for one in chosen if decide(one.name, Severity.CRITICAL, self._policy) is Action.REPORT}
+        self._reading = Reading(chosen, known, free=frozenset(free))
         self._tally = Tally(stream, random(32))
         self._verdict = Verdict.PASS if self._policy.enabled else Verdict.NOT_SCANNED
         self._waiting = b""  # what has come and was not released

@@ -1,7 +1,8 @@
 """A token that a terminal, a mailer or an attacker has broken over lines is found as if it stood on one.
 
-Enforces: a line break between any two bytes of the token is as if it were not there, and only there: the line after
-the token stays apart. Does not: look at rules that do not begin with a literal of their own: with those any two
+Enforces: a line break behind the third byte of a token or later is as if it were not there, and only there: the line
+after the token stays apart. Breaks before that are not looked for: of nearly every line a stream would have to hold
+back the end. Does not: look at rules that do not begin with a literal of their own: with those any two
 lines that follow one another would make something. May be used by: kavach.gate.
 """
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from kavach.gate.expression import Choice, Class, Edge, Node, Repeat, Sequence, join, parse, render
 from kavach.gate.linear import compile_expression
 from kavach.gate.rule import CONTEXT_BYTES, Match, Rule
-from kavach.gate.seeds import longest, seed_of
+from kavach.gate.seeds import longest, seed_of, shortest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ def _classes(node: Node) -> Iterator[int]:
 
 def wrapped(rule: Rule) -> Rule:
     """Return the rule that finds what `rule` finds where line breaks were put into it, and only there."""
-    tree = _broken(parse(rule.expression), is_first=True)[0]
+    tree = _broken(parse(rule.expression), _LITERAL_BYTES)[0]
     return rule._replace(
         expression=render(tree),
         max_bytes=rule.max_bytes * (1 + BREAK_BYTES),
@@ -69,25 +70,24 @@ def unwrap(text: bytes) -> bytes:
     return text.replace(b"\\\n", b"").replace(b"\\\r\n", b"").replace(b"\r\n", b"").replace(b"\n", b"")
 
 
-def _broken(node: Node, *, is_first: bool) -> tuple[Node, bool]:
-    """Return the node with an optional break before every byte but the first, and whether a byte may still be first."""
+def _broken(node: Node, whole: int) -> tuple[Node, int]:
+    """Return the node with an optional break before every byte but the first `whole`, and what is left of these."""
     match node:
         case Class():
-            return (node if is_first else join((_BREAK, node))), False
+            return (node, whole - 1) if whole > 0 else (join((_BREAK, node)), 0)
         case Edge():
-            return node, is_first
+            return node, whole
         case Choice(parts):
-            done = [_broken(part, is_first=is_first) for part in parts]
-            return Choice(tuple(one for one, _ in done)), any(first for _, first in done)
+            done = [_broken(part, whole) for part in parts]
+            return Choice(tuple(one for one, _ in done)), max(left for _, left in done)
         case Sequence(parts):
             made: list[Node] = []
             for part in parts:
-                one, is_first = _broken(part, is_first=is_first)
+                one, whole = _broken(part, whole)
                 made.append(one)
-            return join(made), is_first
+            return join(made), whole
         case Repeat(part, least, most, is_greedy):
-            # A repeat that comes first is read with a break before it too: none stands there, so nothing is added.
-            return Repeat(_broken(part, is_first=False)[0], least, most, is_greedy), is_first and least == 0
+            return Repeat(_broken(part, 0)[0], least, most, is_greedy), max(0, whole - least * shortest(part))
 
 
 def _acceptance(rule: Rule) -> Callable[[Match], bool]:

@@ -350,9 +350,11 @@ class Sandbox:
         proxy = self._config.credentials
         with deliver(self._config.secrets, proxy if proxy is not None else CredentialProxy()) as injection:
             self.steps.know(injection)
-            return self._wall.start(
+            running = self._wall.start(
                 passage.command, injection=injection, check=self._admit, stdin=stdin, on_chunk=on_chunk
             )
+            passage.has_started = True
+            return running
 
     def _admit(self, enforcement: Enforcement) -> None:
         """Refuse a wall that is weaker than `min_score`; remember what was seen."""
@@ -420,7 +422,6 @@ class Sandbox:
         if self.steps.watch is not None:
             self.steps.watch.end_integrity()
         self._wall.destroy()
-        self.steps.forget()
         self._finalizer.detach()
 
 

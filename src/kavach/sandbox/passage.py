@@ -32,9 +32,11 @@ from kavach.audit.payload import (
 )
 from kavach.audit.receipt import Receipt, host_facts
 from kavach.audit.statement import make_statement
-from kavach.errors import KavachError, Withheld
+from kavach.errors import BackendError, KavachError, Withheld
 from kavach.gate.release import release
+from kavach.model.result import EndReason
 from kavach.model.score import StrengthScore
+from kavach.model.verdict import Verdict
 from kavach.policy.strength import score_enforcement
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ _SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so th
 
 
 class Passage:
-    """One command on its way. Use as a context manager until it has started: what is raised is its outcome.
+    """One command on its way. Use as a context manager until it has its result: what is raised is its outcome, once.
 
     Args:
         steps: of its sandbox.
@@ -71,6 +73,10 @@ class Passage:
         self._clock = StepClock()
         self._intent: AppendedRecord | None = None
         self._streams: dict[bool, StreamScanner] | None = None
+        self._is_judging = False
+        self._has_outcome = False
+        #: Whether the command was let go; set by who starts it.
+        self.has_started: bool = False
         #: Why nothing more of a stream may leave; None as long as something may.
         self.withheld: Withheld | None = None
         # 1. intent
@@ -95,11 +101,28 @@ class Passage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is not None:
+            self._give_up(error)
+
+    def abandon(self) -> None:
+        """Record that whoever asked for the command went away before it was let go."""
+        self._give_up(KavachError("nobody waits for the command any more; nothing was run"))
+
+    def _give_up(self, error: BaseException) -> None:
+        if self._has_outcome:
             return
-        self._steps.record(AuditEvent.OUTCOME, lambda: refused_payload(error, intent_serial=self._serial))
+        self._has_outcome = True
+        reason = {"reason": self._reason_without_result(error)}
+        self._steps.record(AuditEvent.OUTCOME, lambda: refused_payload(error, intent_serial=self._serial) | reason)
         if isinstance(error, KavachError):
             self._steps.voice.refuse(error)
+
+    def _reason_without_result(self, error: BaseException) -> EndReason:
+        if not self.has_started:
+            return EndReason.NOT_RUN
+        if self._is_judging:
+            return EndReason.WITHHELD
+        return EndReason.BACKEND_LOST if isinstance(error, BackendError) else EndReason.POLICY_KILL
 
     @property
     def _serial(self) -> int:
@@ -112,6 +135,7 @@ class Passage:
             AuditError: the outcome could not be recorded; no output is released.
             KavachError: the quarantine cannot take what is withheld; it is destroyed.
         """
+        self._is_judging = True
         with self:
             steps = self._steps
             # 4. judge
@@ -126,6 +150,8 @@ class Passage:
                 known=steps.known,
                 salt=os.urandom(_SALT_BYTES),
             )
+            if self.withheld is not None and result.verdict.is_released:
+                result = _as_withheld(result, self.withheld)
             # 5. release
             self._clock.enter("release")
             content = {"stdout": raw.stdout, "stderr": raw.stderr}
@@ -135,6 +161,7 @@ class Passage:
             if self._watch is not None:
                 self._watch.look_back(raw, result)
             result = self._record(msgspec.structs.replace(result, quarantine_id=kept))
+            self._has_outcome = True
         steps.count(result, self._clock.finish())
         return result
 
@@ -170,7 +197,7 @@ class Passage:
 
     def pass_rest(self, *, is_error: bool) -> bytes:
         """Return what of a stream had to wait for its end."""
-        if not self._steps.gate.enabled:
+        if self._streams is None:
             return b""
         return self._pass(lambda: self._stream(is_error=is_error).close())
 
@@ -193,3 +220,15 @@ class Passage:
                 for error in (False, True)
             }
         return self._streams[is_error]
+
+
+def _as_withheld(result: ExecResult, withheld: Withheld) -> ExecResult:
+    """Return the result of a command whose stream was cut by what lies beyond the bytes that were kept of it."""
+    return msgspec.structs.replace(
+        result,
+        reason=EndReason.WITHHELD,
+        verdict=Verdict(withheld.verdict or Verdict.QUARANTINE),
+        findings=(*result.findings, *withheld.findings),
+        stdout_bytes=b"",
+        stderr_bytes=b"",
+    )

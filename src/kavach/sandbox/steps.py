@@ -25,7 +25,7 @@ from kavach.audit.payload import (
     quarantine_payload,
     transition_payload,
 )
-from kavach.errors import ConfigError, Withheld
+from kavach.errors import AuditError, ConfigError, Withheld
 from kavach.gate.known import KnownSecret
 from kavach.model.health import Tally
 from kavach.model.state import SandboxState
@@ -141,13 +141,9 @@ class Steps:
     @property
     def known(self) -> tuple[KnownSecret, ...]:
         """Every value that any run of this sandbox was given."""
+        # SECURITY: kept as long as this object: a command that `destroy` ended is judged after it.
         with self._lock:
             return tuple(self._known.values())
-
-    def forget(self) -> None:
-        """Let go of the secrets: the sandbox is destroyed."""
-        with self._lock:
-            self._known.clear()
 
     def admit(self, enforcement: Enforcement) -> None:
         """Record and tell what was seen in force, when it differs from what was seen before.
@@ -217,7 +213,13 @@ class Steps:
             findings=findings,
             agent_id=self.config.agent_id,
         )
-        self.record(AuditEvent.QUARANTINE, lambda: quarantine_payload(kept, before=None, after="quarantined", by=None))
+        try:
+            self.record(
+                AuditEvent.QUARANTINE, lambda: quarantine_payload(kept, before=None, after="quarantined", by=None)
+            )
+        except AuditError:
+            self.quarantine.reject(kept, by="gate")  # what cannot be recorded is not kept
+            raise
         return kept
 
 

@@ -7,11 +7,13 @@ that is on record. Does not: isolate, or earn a point. May be called by: kavach.
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from kavach.audit.events import topics
 from kavach.audit.payload import AuditEvent, escalation_payload, guard_payload
-from kavach.errors import PolicyError
+from kavach.errors import KavachError, PolicyError
 from kavach.gate.guards import check_command, check_run, require_unguarded, search
 from kavach.gate.integrity import Subject, shared_monitor, try_to_read
 from kavach.gate.judge import Action, decide
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from kavach.model.result import ExecResult, RawResult
     from kavach.sandbox.steps import Steps
 
+_LOCK = threading.Lock()
+_WATCHES: weakref.WeakSet[Watch] = weakref.WeakSet()  # a revocation reaches all sandboxes of an agent
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -46,6 +50,8 @@ class Watch:
         self._guards: GuardPolicy | None = steps.config.guards
         self._tracker: OffenderTracker | None = steps.config.offenders
         self._agent = steps.config.agent_id
+        with _LOCK:
+            _WATCHES.add(self)
 
     @property
     def _acts(self) -> bool:
@@ -62,7 +68,10 @@ class Watch:
             assert self._tracker is not None and self._agent is not None  # noqa: S101, PT018 - _acts has looked
             tier = self._tracker.tier(self._agent)
             if tier >= Tier.SUSPEND:
-                word = "revoked" if tier >= Tier.REVOKE else "suspended"
+                word = "suspended"
+                if tier >= Tier.REVOKE:
+                    word = "revoked"
+                    self._end()
                 raise PolicyError(
                     f"agent {self._agent!r} is {word}; nothing was run",
                     hint="a person lifts it: OffenderTracker.reinstate(agent_id, by=...)",
@@ -89,7 +98,8 @@ class Watch:
         gate = self._steps.gate
         hidden = {one.id for one in result.findings if decide(one.scanner, one.severity, gate) is Action.REDACT}
         standing = tracker.add(agent, assess(result.findings, redacted=hidden))
-        if standing.tier < Tier.ALERT:
+        # A run that added nothing has no consequence; what is held against its agent `check` has looked at.
+        if standing.tier < Tier.ALERT or standing.sum_after <= standing.sum_before:
             return
         action = {Tier.ALERT: "alert", Tier.SUSPEND: "suspend", Tier.REVOKE: "revoke"}[standing.tier]
         if standing.tier >= Tier.SUSPEND and not self._acts:
@@ -106,7 +116,23 @@ class Watch:
         )
         self._steps.voice.tell(topics.POLICY_VIOLATION, escalation=action, tier=int(standing.tier))
         if action == "revoke":
-            self._end()
+            self._revoke()
+
+    def _revoke(self) -> None:
+        """Destroy every sandbox of this process that this agent has, this one last."""
+        with _LOCK:
+            others = [one for one in _WATCHES if one is not self and self._is_same_agent(one)]
+        failed: list[KavachError] = []
+        for watch in (*others, self):
+            try:
+                watch._end()  # noqa: SLF001 - this module's own class
+            except KavachError as error:
+                failed.append(error)  # ORDER: what cannot be recorded of one keeps none of the others
+        if failed:
+            raise failed[0]
+
+    def _is_same_agent(self, other: Watch) -> bool:
+        return self._tracker is other._tracker and self._agent == other._agent
 
     def _tell(self, trips: tuple[GuardTrip, ...]) -> None:
         if trips:
