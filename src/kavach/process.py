@@ -6,6 +6,7 @@ ending is kept. Does not: restart, or outlive the sandbox. May be called by: kav
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import queue
@@ -13,6 +14,7 @@ import select
 import signal
 import threading
 import time
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from kavach.sandbox import Sandbox
 
 
+_END_S = 2.0  # protects the end of the interpreter from a command that does not die
 _PIPE_BYTES = 1 << 16  # pipe(7): the default capacity of a pipe
 _RETRY_MS = 50  # how long a writer may keep the pipe open after `close`
 
@@ -123,6 +126,7 @@ class Process:
         work = partial(self._pump, running)
         self._thread = threading.Thread(target=work, name=f"kavach-{sandbox.id}-{self.pid}", daemon=True)
         self._thread.start()
+        _running.add(self)
 
     def _begin(self) -> Running:
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -231,3 +235,19 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} in {self._sandbox.id} {'ended' if self._done.is_set() else 'running'}>"
+
+    def end_with_the_interpreter(self) -> None:
+        """Kill the command and wait for the thread that reads it, which must not be inside a scanner then."""
+        self.kill()
+        self._thread.join(_END_S)
+
+
+_running: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    for process in list(_running):
+        process.end_with_the_interpreter()
+
+
+atexit.register(_end_all)

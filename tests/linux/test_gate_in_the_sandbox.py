@@ -24,6 +24,7 @@ from kavach import (
     KavachError,
     Sandbox,
     SecretRef,
+    Severity,
     Stdin,
     Withheld,
 )
@@ -34,7 +35,8 @@ from kavach.gate.quarantine import QuarantineStore
 
 pytestmark = [pytest.mark.needs("linux"), pytest.mark.userns, pytest.mark.seccomp]
 KEY = "ghp_" + "x9K2mQ7vB4nT8wR1pL6s" + "D3fG5hJ0zXcVbNaE"
-WORD = "canary-" + "Value_of-mine+77/x"
+WORD = "canary-" + "Va_of+77/x"
+LONG_WORD = "canary-" + "of-a-value-that-is-as-long-as-many-tokens-are-77"
 DEADLINE_S = 30
 PRINT_KEY = ["sh", "-c", f"echo key={KEY}"]
 
@@ -80,7 +82,7 @@ def test_strict_withholds_all_of_both_streams_and_raises_where_asked():
 
 def test_what_is_quarantined_waits_in_the_store_for_its_owner_alone(tmp_path):
     store = QuarantineStore(tmp_path / "quarantine")
-    gate = ExternalizationPolicy(mode="enforce", personal="verdict", quarantine_threshold="medium")
+    gate = ExternalizationPolicy(mode="enforce", personal="verdict", quarantine_threshold=Severity.MEDIUM)
     card = "card 4111 1111 " + "1111 1111"
     with Sandbox(externalization=gate, quarantine=store, agent_id="agent-1") as sandbox:
         ended = sandbox.exec(["echo", card])
@@ -102,7 +104,7 @@ def test_what_is_quarantined_waits_in_the_store_for_its_owner_alone(tmp_path):
 
 
 def test_what_is_quarantined_without_a_store_is_destroyed_and_said_to_be():
-    gate = ExternalizationPolicy(mode="enforce", personal="verdict", quarantine_threshold="medium")
+    gate = ExternalizationPolicy(mode="enforce", personal="verdict", quarantine_threshold=Severity.MEDIUM)
     with Sandbox(externalization=gate) as sandbox:
         ended = sandbox.exec(["echo", "card 4111 1111 " + "1111 1111"])
     assert (str(ended.verdict), ended.quarantine_id) == ("quarantine", None)
@@ -185,6 +187,16 @@ def test_a_rotated_secret_is_searched_for_in_both_its_values():
     assert ended.stdout == "[REDACTED:token]\n[REDACTED:token]\n"
 
 
+@pytest.mark.xfail(reason="the openings of a long literal nest deeper than the engine and Python allow", strict=False)
+@pytest.mark.parametrize("length", [26, 48, 300])
+def test_a_stream_of_a_run_with_a_long_secret_is_redacted_and_not_withheld(length):
+    word = (LONG_WORD * 9)[:length]
+    proxy = CredentialProxy()
+    proxy.register("Token", word)
+    with Sandbox(secrets=[SecretRef("Token", EnvVar("T"))], credentials=proxy) as sandbox:
+        assert b"".join(sandbox.stream(["sh", "-c", 'echo "$T"'])) == b"[REDACTED:token]\n"
+
+
 def test_a_secret_printed_by_a_command_that_destroy_ended_is_redacted(proxy):
     sandbox = Sandbox(secrets=[SecretRef("Token", EnvVar("T"))], credentials=proxy)
     with sandbox:
@@ -231,9 +243,10 @@ def test_an_awaited_stream_is_cut_in_the_same_way(run_async):
 
     async def act():
         async with AsyncSandbox(policy="strict") as sandbox:
+            process = await sandbox.spawn(["sh", "-c", script])
             with pytest.raises(Withheld):
-                async for chunk in sandbox.stream(["sh", "-c", script]):
-                    got.append(chunk)
+                got.extend([chunk async for chunk in process.stream()])
+            assert (await process.wait(DEADLINE_S)).stdout_bytes == b""
             process = await sandbox.spawn(["sh", "-c", script])
             ended = await process.wait(DEADLINE_S)
             assert (str(ended.reason), ended.stdout_bytes) == ("withheld", b"")
@@ -290,7 +303,7 @@ def test_ordinary_output_leaves_unchanged_under_strict(what):
         ended = sandbox.exec(ORDINARY[what], cwd="/tmp")
     seen = [(finding.scanner, finding.rule, str(finding.severity)) for finding in ended.findings]
     assert str(ended.verdict) == "pass", seen
-    assert plain.stdout
+    assert plain.stdout_bytes + plain.stderr_bytes
     assert b"[REDACTED" not in ended.stdout_bytes + ended.stderr_bytes
 
 
@@ -313,33 +326,26 @@ def test_the_errors_of_a_compiler_and_a_history_leave_unchanged_under_strict():
     assert "error" in ended.stderr
 
 
+def _said(act):
+    """Return what an act gives, or all that its exception says."""
+    try:
+        return act()
+    except KavachError as error:
+        return [str(error).encode(), repr(error).encode(), pickle.dumps(error)]
+
+
 def test_no_artifact_of_a_run_holds_its_secrets(tmp_path, caplog, proxy):
     caplog.set_level(logging.DEBUG)
     bus, told = EventBus(), []
     bus.subscribe("#", lambda event: told.append(event.to_json()))
     store = QuarantineStore(tmp_path / "quarantine")
     left = []
-    with AuditLog(tmp_path / "audit.log", key=os.urandom(32), record_argv=False) as log:
+    with AuditLog(tmp_path / "audit.log", key=os.urandom(32)) as log:
         parts = {"audit": log, "quarantine": store, "receipt_key": SigningKey.generate(), "events": bus}
         parts |= {"secrets": [SecretRef("Token", EnvVar("T"))], "credentials": proxy, "agent_id": "a"}
         for policy in ("basic", "strict"):
             with Sandbox(policy=policy, **parts) as sandbox:
-                script = f'echo "$T"; echo "$T" | base64; echo key={KEY} >&2; echo "$T" > /workspace/f; sleep 0.1'
-                process = sandbox.spawn(["sh", "-c", script])
-                lists = [path.read_bytes() for pid in [os.getpid()] for path in Path(f"/proc/{pid}").glob("cmdline")]
-                left += lists
-                ended = process.wait(DEADLINE_S)
-                left += [repr(ended).encode(), pickle.dumps(ended), ended.to_json().encode(), repr(process).encode()]
-                left += [ended.receipt.export(), repr(sandbox.config).encode(), repr(sandbox.steps.known).encode()]
-                for act in (
-                    lambda ended=ended: ended.raise_for_status(),
-                    lambda sandbox=sandbox: left.append(sandbox.files.read("/workspace/f")),
-                    lambda sandbox=sandbox: left.extend(sandbox.stream(["cat", "/workspace/f"])),
-                ):
-                    try:
-                        act()
-                    except KavachError as error:
-                        left += [str(error).encode(), repr(error).encode(), pickle.dumps(error)]
+                left += _leavings(sandbox)
         log.verify()
     assert bus.drain(DEADLINE_S)
     bus.close()
@@ -349,3 +355,23 @@ def test_no_artifact_of_a_run_holds_its_secrets(tmp_path, caplog, proxy):
     needles = [KEY.encode()[8:], WORD.encode(), WORD.encode()[::-1], WORD.encode().hex().encode()]
     assert len(left) > 30
     assert not [needle for one in left for needle in needles if needle in one]
+
+
+def _leavings(sandbox):
+    """Run what prints its secrets and return everything about it that can be had."""
+    script = 'echo "$T"; echo "$T" | base64; printf "key=%s%s\\n" "$0" "$1" >&2; echo "$T" > /workspace/f; sleep 0.1'
+    process = sandbox.spawn(["/bin/sh", "-c", script, KEY[:20], KEY[20:]])
+    lists = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid())]
+    ended = process.wait(DEADLINE_S)
+    plain = [repr(ended).encode(), pickle.dumps(ended), ended.to_json().encode(), repr(process).encode()]
+    plain += [ended.receipt.export(), repr(sandbox.config).encode(), repr(sandbox.steps.known).encode()]
+    plain += [
+        str(_said(act)).encode()
+        for act in (
+            ended.raise_for_status,
+            lambda: sandbox.files.read("/workspace/f"),
+            lambda: list(sandbox.stream(["cat", "/workspace/f"])),
+            lambda: sandbox.exec(["sh", "-c", 'echo "$T" >&2']),
+        )
+    ]
+    return plain + lists

@@ -40,7 +40,8 @@ def test_a_text_without_noise_has_no_plain_text_of_its_own(text: bytes) -> None:
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_is_plain_text_without_its_nuls(encoding: str) -> None:
     view = plain("key=abc".encode(encoding), is_last=True)
-    assert view is not None and view.text == b"key=abc"
+    assert view is not None
+    assert view.text == b"key=abc"
 
 
 def test_what_may_become_noise_counts_as_noise_until_the_text_ends() -> None:
@@ -51,7 +52,8 @@ def test_what_may_become_noise_counts_as_noise_until_the_text_ends() -> None:
 
 def test_much_noise_between_two_characters_separates_them() -> None:
     view = plain(b"a" + b"\x00" * GAP_BYTES + b"b" + b"\x00" * (GAP_BYTES + 1) + b"c", is_last=True)
-    assert view is not None and view.text == b"ab\nc"
+    assert view is not None
+    assert view.text == b"ab\nc"
     assert view.origin(4 - 1) == 2 * GAP_BYTES + 3
 
 
@@ -62,4 +64,6 @@ def test_a_text_is_not_cut_within_noise() -> None:
 
 def test_what_follows_an_escape_sequence_begins_a_word() -> None:
     view = plain(b"\x1b[31mkey", is_last=True)
-    assert view is not None and len(view.masked) == 8 and view.masked.endswith(b"\x1bkey")
+    assert view is not None
+    assert len(view.masked) == 8
+    assert view.masked.endswith(b"\x1bkey")

@@ -39,13 +39,15 @@ def released(
 def test_clean_output_passes_unchanged() -> None:
     result = released(b"hello\n", b"a warning\n")
     assert (result.stdout_bytes, result.stderr_bytes, result.verdict) == (b"hello\n", b"a warning\n", Verdict.PASS)
-    assert result.findings == () and result.ok
+    assert result.findings == ()
+    assert result.ok
 
 
 def test_a_key_is_replaced_and_reported_masked() -> None:
     result = released(b"key " + CLOUD_KEY + b"\n", KEY_BLOCK)
     assert result.stdout_bytes == b"key [REDACTED:cloud-key]\n"
-    assert result.stderr_bytes.startswith(b"[REDACTED:key-block]") and b"QUJD" not in result.stderr_bytes
+    assert result.stderr_bytes.startswith(b"[REDACTED:key-block]")
+    assert b"QUJD" not in result.stderr_bytes
     assert [(one.stream, one.rule) for one in result.findings] == [("stdout", "cloud-key"), ("stderr", "key-block")]
     assert result.verdict is Verdict.WARN
     assert CLOUD_KEY.decode() not in json.dumps(result.to_dict())
@@ -122,7 +124,8 @@ def test_a_longer_text_has_more_time() -> None:
 def test_what_is_released_holds_nothing_that_would_be_redacted() -> None:
     inner = b"password=hunter2hunter2"
     again = released(released(inner + b" joe@some.org " + CLOUD_KEY).stdout_bytes)
-    assert b"hunter2" not in again.stdout_bytes and again.stdout_bytes.count(b"[REDACTED:") == 3
+    assert b"hunter2" not in again.stdout_bytes
+    assert again.stdout_bytes.count(b"[REDACTED:") == 3
 
 
 def test_a_file_is_judged_like_a_stream() -> None:

@@ -7,12 +7,12 @@ import gzip
 
 import pytest
 
+from gate_texts import CLOUD_KEY, HOST_TOKEN, KEY_BLOCK, SCANNERS
 from kavach.gate.decode import ARCHIVE_BYTES
 from kavach.gate.findings import FINDINGS_LISTED, findings_of
 from kavach.gate.known import KnownSecret
 from kavach.gate.scan import PIECE_BYTES, scan_bytes, scan_junction
 from kavach.model.verdict import ExternalizationPolicy, Severity
-from gate_texts import CLOUD_KEY, HOST_TOKEN, KEY_BLOCK, SCANNERS
 
 POLICY = ExternalizationPolicy.redact()
 

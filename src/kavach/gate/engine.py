@@ -90,6 +90,12 @@ class PatternSet:
         self._rules = tuple(_Exact(entry) for entry in entries)
         self._reading = reading
         self._stretch = stretch
+        self._unconditional = [number for number, entry in enumerate(entries) if not entry.rule.literals]
+        by_literal: dict[bytes, list[int]] = {}
+        for number, entry in enumerate(entries):
+            for literal in entry.rule.literals:
+                by_literal.setdefault(literal, []).append(number)
+        self._by_literal = list(by_literal.items())
         self._lock = threading.Lock()
         self._windows: _Windows | None = None
         self._seen_bytes = 0
@@ -117,7 +123,9 @@ class PatternSet:
                 waits_at = self._rules[number].sweep(text, low, high, number, progress, marks, is_last=is_last)
                 if waits_at is not None:
                     waits[number] = waits_at
-        progress.next_start = [waits.get(number, max(at, stop)) for number, at in enumerate(progress.next_start)]
+        progress.next_start = [max(stop, at) for at in progress.next_start]
+        for number, waits_at in waits.items():
+            progress.next_start[number] = waits_at
         return marks, min(waits.values(), default=stop)
 
     def _candidates(self, text: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
@@ -128,9 +136,12 @@ class PatternSet:
         if self._windows is None and (self._seen_bytes <= FEW_BYTES or not _has_set_engine()):
             around = text[max(0, start - CONTEXT_BYTES) :]
             lowered = (around if self._reading is None else self._reading(around)).lower()
-            for number, exact in enumerate(self._rules):
-                if exact.may_hold(lowered):
-                    yield start, stop, number
+            chosen = set(self._unconditional)
+            for literal, numbers in self._by_literal:
+                if literal in lowered:
+                    chosen.update(numbers)
+            for number in sorted(chosen):
+                yield start, stop, number
             return
         with self._lock:
             if self._windows is None:
@@ -153,10 +164,6 @@ class _Exact:
             self._rule = self.entry.rule if self.entry.adapt is None else self.entry.adapt(self.entry.rule)
         return self._rule
 
-    def may_hold(self, lowered: bytes) -> bool:
-        literals = self.entry.rule.literals
-        return not literals or any(literal in lowered for literal in literals)
-
     def sweep(
         self, text: bytes, low: int, high: int, number: int, progress: Progress, marks: list[Mark], *, is_last: bool
     ) -> int | None:
@@ -171,7 +178,7 @@ class _Exact:
                 return at
             if is_held:
                 self._mark(match, number, progress, marks)
-            at = max(at + 1, end - CUT_BYTES if is_cut else end if is_held and self.rule.max_bytes > BLOCK_BYTES else 0)
+            at = max(end, end - CUT_BYTES if is_cut else end if is_held and self.rule.max_bytes > BLOCK_BYTES else 0)
         progress.next_start[number] = max(progress.next_start[number], high, at)
         return None
 

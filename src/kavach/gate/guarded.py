@@ -28,6 +28,20 @@ def deadline_s(size_bytes: int) -> float:
     return LEAST_S + size_bytes / SLOWEST_BYTES_PER_S
 
 
+def attempt(scan: Callable[[], _Found]) -> tuple[_Found | None, str]:
+    """Return what a scan returned and "", or None and the kind of what it raised, without a word of its message.
+
+    Args:
+        scan: what to call.
+    """
+    try:
+        return scan(), ""
+    except BaseException as error:  # whatever a scanner raises withholds
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # a person's, not a scanner's
+        return None, f"a scanner raised {type(error).__name__}"
+
+
 def run_guarded(scan: Callable[[], _Found], timeout_s: float) -> tuple[_Found | None, str]:
     """Return what a scan returned and "", or None and why there is nothing.
 
@@ -35,18 +49,8 @@ def run_guarded(scan: Callable[[], _Found], timeout_s: float) -> tuple[_Found | 
         scan: what to call, in a thread of its own.
         timeout_s: how long to wait for it.
     """
-    done: list[_Found] = []
-    failed: list[str] = []
-
-    def work() -> None:
-        try:
-            done.append(scan())
-        except BaseException as error:  # noqa: BLE001 - whatever a scanner raises withholds; a thread has nobody to raise to
-            failed.append(type(error).__name__)
-
-    thread = threading.Thread(target=work, name="kavach-gate", daemon=True)
+    done: list[tuple[_Found | None, str]] = []
+    thread = threading.Thread(target=lambda: done.append(attempt(scan)), name="kavach-gate", daemon=True)
     thread.start()
     thread.join(timeout_s)
-    if done:
-        return done[0], ""
-    return None, f"a scanner raised {failed[0]}" if failed else "a scanner did not end in time"
+    return done[0] if done else (None, "a scanner did not end in time")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kavach.errors import ConfigError, KavachError, LifecycleError, Withheld
 from kavach.gate.findings import Tally
+from kavach.gate.guarded import attempt
 from kavach.gate.judge import Action, decide, worst_verdict
 from kavach.gate.redact import merge, replace
 from kavach.gate.scan import Reading, chosen_scanners
@@ -106,10 +107,9 @@ class StreamScanner:
             self._is_over = is_last
             return chunk
         self._waiting += chunk
-        try:
-            marks = self._reading.close() if is_last else self._reading.feed(chunk)
-        except Exception as error:  # noqa: BLE001 - a scanner that fails withholds, whatever it raised
-            raise self._cut(f"a scanner failed ({type(error).__name__}); nothing more is released") from None
+        marks, why = attempt(self._reading.close if is_last else lambda: self._reading.feed(chunk))
+        if marks is None:
+            raise self._cut(f"the stream was cut: {why}")
         self._judge(marks)
         self._is_over = is_last
         return self._release(self._released + len(self._waiting) if is_last else self._reading.decided)

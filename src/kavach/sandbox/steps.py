@@ -118,7 +118,13 @@ class Steps:
         """
         if self.log is None:
             return None
-        return self.log.append(event, sandbox_id=self.sandbox_id, agent_id=self.config.agent_id, payload=payload())
+        return self.log.append(
+            event,
+            sandbox_id=self.sandbox_id,
+            agent_id=self.config.agent_id,
+            payload=payload(),
+            durable=self.gate.mode == "enforce",
+        )
 
     def record_step(self, before: SandboxState, after: SandboxState) -> None:
         """Record a step in the sandbox's life.
