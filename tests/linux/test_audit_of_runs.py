@@ -100,10 +100,10 @@ def run_in_small_disk(body, *words, size="96k"):
 
 
 VICTIM = """
-import json, os, subprocess, sys
+import json, os, sys
 import kavach
 from kavach.audit.log import AuditLog
-folder, said = sys.argv[1], []
+folder = sys.argv[1]
 log = AuditLog(folder + "/audit.log", key=b"k" * 32)
 sandbox = kavach.Sandbox(audit=log)
 sandbox.__enter__()
@@ -122,17 +122,16 @@ def attempt(act):
 def test_a_disk_that_fills_up_gives_no_output_and_the_chain_verifies_and_goes_on_when_there_is_room(tmp_path):
     body = VICTIM + textwrap.dedent(
         """
-        with open(folder + "/ballast", "wb") as ballast:
-            try:
-                while True:
-                    ballast.write(b"x" * 512); ballast.flush()
-            except OSError:
+        ballast = os.open(folder + "/ballast", os.O_CREAT | os.O_WRONLY)
+        try:
+            while os.write(ballast, b"x" * 512):
                 pass
+        except OSError:
+            pass
         for _ in range(200):
             checked = attempt(lambda: sandbox.exec(["echo", "hello"]))
             if checked != "went on":
                 break
-        count = len(outputs)
         again = attempt(lambda: sandbox.exec(["echo", "hello"]))
         log.verify()
         os.truncate(folder + "/ballast", 0)
@@ -150,37 +149,6 @@ def test_a_disk_that_fills_up_gives_no_output_and_the_chain_verifies_and_goes_on
     assert (checked, again, later) == ("write", "write", "went on")
     assert outputs == released
     assert alive == []
-
-
-@pytest.mark.root
-def test_a_disk_that_becomes_read_only_gives_no_output_and_destroy_still_clears(tmp_path):
-    body = VICTIM + textwrap.dedent(
-        """
-        attempt(lambda: sandbox.exec(["echo", "hello"]))
-        log.sync()
-        os.environ["LC_ALL"] = "C"
-        done = subprocess.run(["mount", "-o", "remount,ro", folder], capture_output=True)
-        if done.returncode:  # open files hold it: read-only for this one mount
-            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        with AuditLog.__new__(AuditLog) if False else open(os.devnull) as _:
-            pass
-        try:
-            other = AuditLog(folder + "/audit.log", key=b"k" * 32)
-            fresh = attempt(lambda: kavach.run(["echo", "hello"], audit=other))
-        except kavach.AuditError as error:
-            fresh = error.check
-        try:
-            sandbox.destroy()
-            ended = "recorded"
-        except kavach.AuditError as error:
-            ended = "not recorded"
-        alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
-        print(json.dumps([fresh, outputs, str(sandbox.state), alive]))
-        """
-    )
-    fresh, outputs, state, alive = run_in_small_disk(body, str(tmp_path), size="1m")
-    assert fresh in {"open", "write"}
-    assert (outputs, state, alive) == (["hello\n"], "destroyed", [])
 
 
 def test_two_processes_and_their_sandboxes_write_one_chain(tmp_path):

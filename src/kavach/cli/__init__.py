@@ -31,6 +31,8 @@ COMMANDS = {
     "backends": ("kavach.cli.backends", "list the walls, and which were seen to start"),
     "score": ("kavach.cli.score", "run the wall once and say what it is worth, row by row"),
     "policy": ("kavach.cli.policy", "show, check, compare and learn policies"),
+    "scan": ("kavach.cli.scan", "say what the gate finds in a file"),
+    "quarantine": ("kavach.cli.quarantine", "review withheld outputs: list, show, approve, reject, release"),
     "top": ("kavach.cli.top", "show this user's sandboxes and what each uses, live"),
     "report": ("kavach.cli.report", "make an HTML page of one result or one audit log"),
     "audit": ("kavach.cli.audit", "verify, show and follow an audit log; verify a receipt"),

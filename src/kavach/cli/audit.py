@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from kavach.cli.state import find_state
 from kavach.cli.streams import say, say_error, write, write_json, write_text
 from kavach.cli.visible import make_visible
 from kavach.cli.words import Parser, whole_number
@@ -75,13 +76,16 @@ def _verify(argv: Sequence[str]) -> int:
     from kavach.audit.signing import PublicKey
     from kavach.audit.verify import verify_log
 
+    log, own_key = _log(options)
+    if own_key is not None and not options.key_file and not options.key_env:
+        options.key_file = [own_key]
     keys = [*_keys(options)]
     if not keys:
         parser.error("expected --key-file FILE or --key-env NAME; there is no default key")
     public = None if options.checkpoint_key is None else PublicKey.from_file(options.checkpoint_key)
     try:
         found = verify_log(
-            options.log,
+            log,
             keys,
             head=options.head,
             checkpoint_key=public,
@@ -102,7 +106,7 @@ def _verify(argv: Sequence[str]) -> int:
     left = [f"{found.uncounted} after the last that the head counts"] if found.uncounted else []
     left += [f"an incomplete one of {found.torn_bytes} bytes, left by a crash"] if found.torn_bytes else []
     left += ["a missing end would not be seen: no head file"] if not found.has_head else []
-    write_text(f"{options.log}: {found.head.records} records hold, in {found.files} files, chain {found.chain}\n")
+    write_text(f"{log}: {found.head.records} records hold, in {found.files} files, chain {found.chain}\n")
     write_text(f"head {found.head}\n")
     for what in left:
         say(what)
@@ -112,7 +116,7 @@ def _verify(argv: Sequence[str]) -> int:
 def _verify_parser() -> Parser:
     parser = Parser("kavach audit verify", "Say whether a log is what was written: 0 yes, 1 no.")
     add = parser.add_argument
-    add("log", metavar="LOG", help="the current file of the log")
+    _add_log(parser)
     add("--key-file", action="append", default=[], metavar="FILE", help="a file of hex digits; once for each key")
     add("--key-env", action="append", default=[], metavar="NAME", help="a variable that holds such digits")
     add("--head", type=_place, metavar="COUNT:MAC", help="a head that was kept elsewhere, which must be passed")
@@ -121,6 +125,18 @@ def _verify_parser() -> Parser:
     add("--no-head", action="store_true", help="verify a copy without its head file")
     add("--json", action="store_true", help="print one line of JSON")
     return parser
+
+
+def _add_log(parser: Parser) -> None:
+    parser.add_argument("log", nargs="?", metavar="LOG", help="the current file of the log (default: of kavach run)")
+
+
+def _log(options: argparse.Namespace) -> tuple[str, str | None]:
+    """Return the log's path, and its key's where it is the one that `kavach run` keeps."""
+    if options.log is not None:
+        return options.log, None
+    state = find_state(os.environ)
+    return state.log_path, state.audit_key_path
 
 
 def _place(text: str) -> ChainHead:
@@ -146,13 +162,13 @@ def _keys(options: argparse.Namespace) -> Iterator[bytes]:
 def _show(argv: Sequence[str]) -> int:
     parser = Parser("kavach audit show", "Print records, as they stand in the files; nothing is verified.")
     add = parser.add_argument
-    add("log", metavar="LOG", help="the current file of the log")
+    _add_log(parser)
     add("--serial", type=whole_number(0, 10**15), metavar="N", help="only this record, in full")
     _add_filters(parser)
     options = parser.parse_args(list(argv))
     from kavach.audit.reading import read_records
 
-    chosen = _chosen(read_records(options.log), options)
+    chosen = _chosen(read_records(_log(options)[0]), options)
     if options.serial is not None:
         chosen = (record for record in chosen if record.serial == options.serial)
     return _print(chosen, as_json=options.json or options.serial is not None)
@@ -161,13 +177,14 @@ def _show(argv: Sequence[str]) -> int:
 def _tail(argv: Sequence[str]) -> int:
     parser = Parser("kavach audit tail", "Print the last records; nothing is verified.")
     add = parser.add_argument
-    add("log", metavar="LOG", help="the current file of the log")
+    _add_log(parser)
     add("-n", type=whole_number(0, 100_000), default=10, metavar="N", dest="count", help="how many (default: 10)")
     add("-f", action="store_true", dest="follow", help="go on with what is added, until interrupted")
     _add_filters(parser)
     options = parser.parse_args(list(argv))
     from kavach.audit.reading import read_records
 
+    log = _log(options)[0]
     last: deque[StoredRecord] = deque(maxlen=options.count)
     has_shown = False
 
@@ -178,7 +195,7 @@ def _tail(argv: Sequence[str]) -> int:
             has_shown = True
         time.sleep(_LOOK_AGAIN_S)
 
-    for record in _chosen(read_records(options.log, wait=show_and_wait if options.follow else None), options):
+    for record in _chosen(read_records(log, wait=show_and_wait if options.follow else None), options):
         if has_shown:
             _print([record], as_json=options.json)
         else:
@@ -247,12 +264,12 @@ def _receipt_show(argv: Sequence[str]) -> int:
 def _open_receipt(name: str, about: str, argv: Sequence[str]) -> tuple[dict[str, Any], str] | None:
     parser = Parser(name, about)
     parser.add_argument("receipt", metavar="FILE", help="the exported receipt, or - for standard input")
-    parser.add_argument("--key", required=True, metavar="PEM", help="the public key that must have signed it")
+    parser.add_argument("--key", metavar="PEM", help="the public key that must have signed it (default: kavach run's)")
     options = parser.parse_args(list(argv))
     from kavach.audit.receipt import open_receipt
     from kavach.audit.signing import PublicKey
 
-    key = PublicKey.from_file(options.key)
+    key = PublicKey.from_file(options.key or find_state(os.environ).public_key_path)
     try:
         return open_receipt(_read(options.receipt), key), options.receipt
     except AuditError as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kavach.gate.judge import Action, decide
 from kavach.model.result import EndReason
+from kavach.model.verdict import ExternalizationPolicy, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +60,7 @@ def words(result: ExecResult, policy: SandboxPolicy, timeout_ms: int | None) -> 
         value = getattr(policy.limits, leaf, None)
         yield f"ended by a limit: {result.reason} (limits.{limit}{'' if value is None else f' = {value}'})"
     elif result.reason is EndReason.WITHHELD:
-        yield f"the output was withheld: {result.verdict}"
+        yield f"the output was withheld: {result.verdict}; {_kept(result)}"
     elif result.reason is EndReason.BACKEND_LOST:
         yield "the wall was lost while the command ran; nothing of the command lives on"
     elif result.reason is EndReason.NOT_RUN:
@@ -67,11 +69,27 @@ def words(result: ExecResult, policy: SandboxPolicy, timeout_ms: int | None) -> 
         yield "ended by signal SIGSYS: a system call was refused; --why names it"
     elif result.reason is EndReason.POLICY_KILL:
         yield "ended by the policy"
+    if redacted := _count_redacted(result, policy):
+        yield f"{redacted} finding{'' if redacted == 1 else 's'}, redacted"
     for name in ("stdout", "stderr"):
         dropped = getattr(result, f"{name}_dropped_bytes")
         if dropped:
             kept = policy.limits.output_bytes
             yield f"{name} was cut: {dropped} bytes dropped beyond limits.output_bytes = {kept}"
+
+
+def _kept(result: ExecResult) -> str:
+    if result.quarantine_id is None:
+        return "destroyed"
+    return f"quarantined as {result.quarantine_id}; kavach quarantine show says why"
+
+
+def _count_redacted(result: ExecResult, policy: SandboxPolicy) -> int:
+    """Return how many findings were replaced by a label in what was released."""
+    if result.verdict is not Verdict.WARN:
+        return 0
+    gate = ExternalizationPolicy.for_preset(policy.preset)
+    return sum(decide(seen.scanner, seen.severity, gate) is Action.REDACT for seen in result.findings)
 
 
 def lacking(enforcement: Enforcement) -> str:

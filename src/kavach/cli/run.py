@@ -2,7 +2,7 @@
 
 Guarantees: the command gets neither the caller's environment nor the caller's descriptors; input is copied to it
 through a pipe, never handed over; what a terminal is shown is made visible first; a reader that goes, a full disk and
-a signal end the command. Does not: scan. May be called by: kavach.cli.
+a signal end the command; what cannot be recorded is not run. Does not: scan. May be called by: kavach.cli.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from kavach.cli.ending import exit_code, lacking, words
 from kavach.cli.streams import STDERR, STDIN, STDOUT, StreamLost, is_terminal, say, write, write_json
 from kavach.cli.visible import Filter
 from kavach.cli.words import Parser, seconds, variable, whole_number
-from kavach.errors import ConfigError, UnsupportedError
+from kavach.errors import ConfigError, UnsupportedError, Withheld
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from kavach.model.policy import SandboxPolicy
     from kavach.model.result import ExecResult
     from kavach.process import Process
     from kavach.sandbox import Sandbox
@@ -121,6 +122,8 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--min-score", type=whole_number(0, 100), metavar="N", help="refuse to run below it, on observed strength")
     add("--json", action="store_true", help="print the result as one line of JSON instead of the output")
+    add("--receipt", metavar="FILE", help="write the signed receipt to a new file")
+    add("--no-record", action="store_true", help="keep no audit record and no withheld output")
     add("--why", action="store_true", help="watch what is refused and name it on standard error")
     add("--raw", action="store_true", help="pass control characters on to a terminal (dangerous)")
     add("--no-stdin", action="store_true", help="give the command no input, whatever standard input is")
@@ -128,22 +131,38 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(options: argparse.Namespace, command: list[str]) -> int:
-    from kavach.sandbox import Sandbox
-
+def _refuse(options: argparse.Namespace) -> None:
+    """Refuse what cannot be had, before anything is made."""
     if options.tty:
         raise UnsupportedError(
             "--tty: a terminal inside the sandbox is not part of this version; nothing was run",
             control="tty",
             hint="without --tty the command reads a pipe or nothing, and never the caller's terminal",
         )
+    if options.receipt is None:
+        return
+    if options.no_record:
+        raise ConfigError("--receipt: expected a run on record, got --no-record", key="--receipt")
+    if os.path.lexists(options.receipt):
+        raise ConfigError(f"--receipt: {options.receipt} is there already; nothing was run", key="--receipt")
+
+
+def _run(options: argparse.Namespace, command: list[str]) -> int:
+    from kavach.sandbox import Sandbox
+
+    _refuse(options)
     fields = sandbox_fields(options)
-    with Sandbox(**fields, min_score=options.min_score, why=options.why) as sandbox:
+    with (
+        _recorded(options, fields["policy"]) as records,
+        Sandbox(**fields, **records, min_score=options.min_score, why=options.why) as sandbox,
+    ):
         if sandbox.config.backend == "noop":
             result = sandbox.exec(command)
         else:
             process = sandbox.spawn(command)
             result = _attend(sandbox, process, options)
+        if options.receipt is not None and result.receipt is not None:
+            _write_new(options.receipt, result.receipt.export() + b"\n")
         if options.json:
             write_json(result.to_dict())
         else:
@@ -154,6 +173,29 @@ def _run(options: argparse.Namespace, command: list[str]) -> int:
         return exit_code(result)
 
 
+def _recorded(options: argparse.Namespace, policy: SandboxPolicy) -> contextlib.AbstractContextManager[dict[str, Any]]:
+    """Return what lets the run be recorded: nothing where the user wants no record, or nothing will run."""
+    from kavach.backends import require_platform
+
+    if options.no_record or options.backend.lower() == "noop":
+        return contextlib.nullcontext({})
+    require_platform()
+    from kavach.cli.state import open_records
+    from kavach.model.verdict import ExternalizationPolicy
+
+    # A record that is lost in a power cut must not have let anything out where the gate enforces.
+    durable = ExternalizationPolicy.for_preset(policy.preset).mode == "enforce"
+    return open_records(os.environ, signed=options.json or options.receipt is not None, durable=durable)
+
+
+def _write_new(path: str, content: bytes) -> None:
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}", source=path) from None
+
+
 def _attend(sandbox: Sandbox, process: Process, options: argparse.Namespace) -> ExecResult:
     """Copy input in and output out until the command has ended; whatever stops the copying ends the command."""
     screen = Screen(raw=options.raw, shown=not options.json)
@@ -161,13 +203,14 @@ def _attend(sandbox: Sandbox, process: Process, options: argparse.Namespace) -> 
         say(line)
     _feed(process, wanted=not options.no_stdin and not is_terminal(STDIN))
     try:
-        screen.copy(process)
+        with contextlib.suppress(Withheld):  # the result says so
+            screen.copy(process)
         result = process.wait()
         screen.finish(result)
         return result
     except Interrupted:
         process.terminate(grace_s=GRACE_S)
-        with contextlib.suppress(StreamLost):
+        with contextlib.suppress(StreamLost, Withheld):
             screen.copy(process)
         raise
     except StreamLost:

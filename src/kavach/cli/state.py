@@ -137,9 +137,7 @@ class State:
             if log is None or move.state == "quarantined":  # which the sandbox records
                 return
             held = store.entry(move.id)
-            payload = quarantine_payload(
-                move.id, before=before.get(move.id, held.state), after=move.state, by=move.by
-            )
+            payload = quarantine_payload(move.id, before=before.get(move.id, held.state), after=move.state, by=move.by)
             log.append(
                 AuditEvent.QUARANTINE,
                 sandbox_id=held.sandbox_id,

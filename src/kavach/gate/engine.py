@@ -123,7 +123,7 @@ class PatternSet:
                 waits_at = self._rules[number].sweep(text, low, high, number, progress, marks, is_last=is_last)
                 if waits_at is not None:
                     waits[number] = waits_at
-        progress.next_start = [max(stop, at) for at in progress.next_start]
+        progress.next_start = [max(at, stop) for at in progress.next_start]
         for number, waits_at in waits.items():
             progress.next_start[number] = waits_at
         return marks, min(waits.values(), default=stop)
@@ -178,7 +178,7 @@ class _Exact:
                 return at
             if is_held:
                 self._mark(match, number, progress, marks)
-            at = max(end, end - CUT_BYTES if is_cut else end if is_held and self.rule.max_bytes > BLOCK_BYTES else 0)
+            at = max(at + 1, end - CUT_BYTES if is_cut else end if is_held and self.rule.max_bytes > BLOCK_BYTES else 0)
         progress.next_start[number] = max(progress.next_start[number], high, at)
         return None
 
