@@ -157,10 +157,11 @@ def test_minimal_runs_whatever_is_withheld_and_counts_only_what_is_in_force(what
 
 @pytest.mark.parametrize("error", [38, 1])
 @pytest.mark.parametrize("policy", ["strict", "basic", "minimal"])
-def test_a_host_on_which_no_process_can_be_held_is_refused_by_name(policy, error):
-    found = victim(f"withhold([(434, {error}, None)])\nsay(result=attempt('{policy}'))")["result"]  # pidfd_open
+@pytest.mark.parametrize("call", [434, 424], ids=["pidfd_open", "pidfd_send_signal"])
+def test_a_host_on_which_no_process_can_be_held_is_refused_by_name(call, policy, error):
+    found = victim(f"withhold([({call}, {error}, None)])\nsay(result=attempt('{policy}'))")["result"]
     assert (found.get("error"), found.get("control")) == ("UnsupportedError", "pid_ns"), found
-    assert found["message"].startswith("pidfd_open: ")
+    assert found["message"].startswith("pidfd_open, pidfd_send_signal: ")
     assert "nothing was run" in found["message"]
 
 

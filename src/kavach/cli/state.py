@@ -116,8 +116,7 @@ class State:
         from kavach.audit.log import AuditLog
 
         key = _keep(self.audit_key_path, self.log_path, lambda: os.urandom(_AUDIT_KEY_BYTES).hex().encode() + b"\n")
-        fsync = "always" if durable else "batch"
-        return AuditLog(self.log_path, key_file=key, fsync=fsync, rotate_bytes=_ROTATE_BYTES)
+        return AuditLog(self.log_path, key_file=key, fsync="always" if durable else "batch", rotate_bytes=_ROTATE_BYTES)
 
     def open_quarantine(self, log: AuditLog | None) -> QuarantineStore:
         """Open the store of withheld outputs.
