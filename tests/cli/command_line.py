@@ -8,7 +8,7 @@ import sys
 
 KAVACH = (sys.executable, "-m", "kavach")
 DEADLINE_S = 90
-_KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR")
+_KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR", "XDG_STATE_HOME")
 
 
 def environment(**more):

@@ -70,7 +70,7 @@ def test_a_changed_log_is_a_no_that_names_record_and_check(log):
     ("words", "code"),
     [
         (["verify", "audit.jsonl"], 2),
-        (["verify"], 2),
+        (["verify", "--head", "1:zz"], 2),
         (["verify", "audit.jsonl", "--key-file", "key", "--head", "1:zz"], 2),
         ([], 2),
         (["nothing"], 2),

@@ -155,7 +155,7 @@ def test_each_ending_is_on_record_as_it_is_returned(log, records, argv, options,
     (payload,) = [payload for event, payload in records() if event == "exec.outcome"]
     assert (str(ended.reason), payload["reason"]) == (reason, reason)
     assert (payload["exit_code"], payload["signal"]) == (ended.exit_code, ended.signal)
-    assert payload["limits_hit"] == list(ended.limits_hit)
+    assert payload["limits_hit"] == (None if ended.limits_hit is None else list(ended.limits_hit))
     assert ("exec.limits" in [event for event, _ in records()]) == bool(ended.limits_hit)
 
 

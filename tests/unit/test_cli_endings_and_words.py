@@ -65,7 +65,7 @@ def test_every_ending_has_its_exit_code(reason, more, code):
         (EndReason.TIMEOUT, {}, ["timed out after 1.5 s; --timeout S gives it more"]),
         (EndReason.OOM, {}, [f"ended by a limit: oom (limits.memory_limit_mb = {POLICY.limits.memory_limit_mb})"]),
         (EndReason.DISK, {}, ["ended by a limit: disk (limits.disk_bytes or tmp_bytes"]),
-        (EndReason.WITHHELD, {}, ["the output was withheld: not_scanned"]),
+        (EndReason.WITHHELD, {}, ["the output was withheld: not_scanned; destroyed"]),
         (EndReason.BACKEND_LOST, {}, ["the wall was lost while the command ran; nothing of the command lives on"]),
         (EndReason.NOT_RUN, {}, ["nothing was run: noop is no wall"]),
         (EndReason.SIGNAL, {"signal": 31}, ["ended by signal SIGSYS: a system call was refused; --why names it"]),

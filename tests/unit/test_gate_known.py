@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 
 from kavach.gate.evidence import mask
-from kavach.gate.known import KnownSecret, rules_of
+from kavach.gate.known import KnownSecret, needles_of
 from kavach.gate.scan import scan_bytes
 from kavach.model.verdict import ExternalizationPolicy
 
@@ -61,7 +61,7 @@ def test_each_long_line_of_a_key_file_is_found_alone() -> None:
 def test_no_representation_shows_the_value() -> None:
     secret = KnownSecret("db", VALUE)
     assert "ss" not in repr(secret).replace("KnownSecret", "")
-    assert rules_of([secret._replace(is_canary=True)])[0].category == "canary"
+    assert needles_of([secret._replace(is_canary=True)])[0].category == "canary"
 
 
 def test_evidence_shows_four_characters_of_long_things_and_none_of_short_ones() -> None:

@@ -175,7 +175,8 @@ def other(tmp_path_factory):
     @functools.cache
     def pretend(name):
         argv = [sys.executable, "-B", "-c", DISGUISE + ACTS, name, folder]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/", env=os.environ)
+        env = os.environ | {"XDG_STATE_HOME": folder}
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/", env=env)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

@@ -293,6 +293,34 @@ def test_an_exec_cancelled_within_any_step_has_exactly_one_outcome(fake, log, re
     assert_each_intent_has_one_outcome(records())
 
 
+@pytest.mark.parametrize("verb", ["exec", "spawn"])
+def test_an_asyncio_task_cancelled_while_its_intent_is_recorded_has_its_outcome(fake, log, records, monkeypatch, verb):
+    """asyncio's own cancellation reaches a task inside every shield: what the thread had made is lost to it."""
+    reached, go_on = threading.Event(), threading.Event()
+    append = log.append
+
+    def slow(event, **more):
+        if event == "exec.intent":
+            reached.set()
+            go_on.wait(WAIT_S)
+        return append(event, **more)
+
+    monkeypatch.setattr(log, "append", slow)
+
+    async def act():
+        async with AsyncSandbox(**fake, audit=log) as sandbox:
+            task = asyncio.ensure_future(getattr(sandbox, verb)(["echo", "x"]))
+            await asyncio.to_thread(reached.wait)
+            task.cancel()
+            threading.Timer(0.1, go_on.set).start()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(act())
+    assert [one["reason"] for one in outcomes(records())] == ["not_run"]
+    assert_each_intent_has_one_outcome(records())
+
+
 def test_an_asyncio_task_cancelled_at_random_moments_always_has_one_outcome(fake, log, records):
     async def act():
         async with AsyncSandbox(**fake, audit=log) as sandbox:

@@ -36,9 +36,10 @@ def main(argv: Sequence[str]) -> int:
 
     policy = ExternalizationPolicy.enforce() if options.policy == "enforce" else ExternalizationPolicy.redact()
     data = _read(options.file, policy.max_artifact_size_bytes)
-    result = scan(data, policy, name="standard input" if options.file == "-" else options.file)
+    options.name = "standard input" if options.file == "-" else options.file
+    result = scan(data, policy, name=options.name)
     if failed := next((finding for finding in result.findings if finding.scanner == "gate"), None):
-        raise KavachError(f"{options.file}: {failed.message}")
+        raise KavachError(f"{options.name}: {failed.message}")
     _show(result, data, options)
     worst = result.worst_severity
     is_found = worst is not None and worst >= Severity(options.fail_on)
@@ -92,9 +93,9 @@ def _show(result: ScanResult, data: bytes, options: Any) -> None:  # noqa: ANN40
         head = ("line", "bytes", "severity", "rule", "evidence", "what")
         write_table(head, _rows(result.findings, data))
     if not result.verdict.is_released:
-        say(f"{options.file}: withheld: verdict {result.verdict}")
+        say(f"{options.name}: withheld: verdict {result.verdict}")
     if options.redact or not result.findings:
-        say(f"{options.file}: {len(result.findings) or 'no'} finding{'' if len(result.findings) == 1 else 's'}")
+        say(f"{options.name}: {len(result.findings) or 'no'} finding{'' if len(result.findings) == 1 else 's'}")
 
 
 def _rows(findings: Sequence[Finding], data: bytes) -> Iterator[tuple[object, ...]]:

@@ -14,7 +14,7 @@ import json
 import urllib.parse
 from typing import TYPE_CHECKING, NamedTuple
 
-from kavach.gate.rule import Rule
+from kavach.gate.rule import Mark
 from kavach.model.verdict import Severity
 
 if TYPE_CHECKING:
@@ -44,27 +44,38 @@ class KnownSecret(NamedTuple):
         return f"KnownSecret({self.name!r}, {len(self.value)} bytes)"
 
 
-def rules_of(secrets: Iterable[KnownSecret]) -> tuple[Rule, ...]:
-    """Return a rule for each value that is long enough to be told from ordinary text."""
-    return tuple(_rule(secret) for secret in secrets if len(secret.value) >= SHORTEST_BYTES)
+class Needle(NamedTuple):
+    """A known value in every form in which it is looked for.
+
+    Args:
+        name: stands in the label, in lower case.
+        category: `canary` or `injected_secret`.
+        message: one sentence.
+        forms: the bytes to look for.
+    """
+
+    name: str
+    category: str
+    message: str
+    forms: frozenset[bytes]
+
+    def mark(self, start: int, end: int) -> Mark:
+        """Return the mark of a place where a form stands."""
+        return Mark("known", self.name, self.category, Severity.CRITICAL, self.message, start, end)
+
+    def __repr__(self) -> str:
+        return f"Needle({self.name!r})"
 
 
-def _rule(secret: KnownSecret) -> Rule:
-    forms = sorted(set(_forms(secret.value[:_LONGEST_BYTES])), key=len, reverse=True)
+def needles_of(secrets: Iterable[KnownSecret]) -> tuple[Needle, ...]:
+    """Return what is looked for of each value that is long enough to be told from ordinary text."""
+    return tuple(_needle(secret) for secret in secrets if len(secret.value) >= SHORTEST_BYTES)
+
+
+def _needle(secret: KnownSecret) -> Needle:
     message = "A planted canary came out." if secret.is_canary else "A secret that this run was given came out."
-    return Rule(
-        name=secret.name.lower(),
-        category="canary" if secret.is_canary else "injected_secret",
-        severity=Severity.CRITICAL,
-        message=message,
-        expression="|".join(_literal(form) for form in forms),
-        max_bytes=len(forms[0]),
-        literals=tuple({form.lower() for form in forms}),
-    )
-
-
-def _literal(form: bytes) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in form)
+    category = "canary" if secret.is_canary else "injected_secret"
+    return Needle(secret.name.lower(), category, message, frozenset(_forms(secret.value[:_LONGEST_BYTES])))
 
 
 def _forms(value: bytes) -> Iterator[bytes]:

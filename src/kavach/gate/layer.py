@@ -19,6 +19,7 @@ from kavach.model.verdict import Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from kavach.gate.needles import Needles
     from kavach.gate.rule import Rule, Scanner
 
 _ENCODED = "encoded"
@@ -38,19 +39,16 @@ class Compiled(NamedTuple):
     openings: Openings
 
 
-def compile_rules(pairs: Sequence[tuple[str, Rule]], *, decodes: bool, are_literal: bool = False) -> Compiled:
+def compile_rules(pairs: Sequence[tuple[str, Rule]], *, decodes: bool) -> Compiled:
     """Return rules, each with its scanner's name, ready to run.
 
     Args:
         pairs: scanner and rule.
         decodes: whether encoded runs are looked into.
-        are_literal: all rules begin with a literal of their own; spares the look at each.
     """
     runs = [(_ENCODED, run) for run in RUNS] if decodes else []
     broken = [
-        Entry(scanner, rule, wrapped)
-        for scanner, rule in pairs
-        if scanner not in _UNBROKEN and (are_literal or is_wrappable(rule))
+        Entry(scanner, rule, wrapped) for scanner, rule in pairs if scanner not in _UNBROKEN and is_wrappable(rule)
     ]
 
     def opening() -> list[tuple[str, Rule]]:
@@ -80,7 +78,7 @@ class Layer:
 
     def __init__(
         self,
-        rules: Sequence[Compiled],
+        rules: Sequence[Compiled | Needles],
         scanners: Sequence[Scanner],
         look_inside: Callable[[bytes], list[Mark]],
         free: frozenset[str],

@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kavach.errors import InternalError
-from kavach.gate.expression import EMPTY, Choice, Edge, Node, Sequence, join, parse, render, text_before_group
+from kavach.gate.expression import EMPTY, Choice, Class, Edge, Node, Sequence, join, parse, render, text_before_group
 from kavach.gate.linear import compile_expression
 from kavach.gate.prefixes import prefixes_of
 from kavach.gate.seeds import members_of, shortest
@@ -26,6 +26,25 @@ class _Opening(NamedTuple):
     expression: Any
     lead: int
     scanner: str
+
+
+class Word(NamedTuple):
+    """The letters that every match of a rule begins with, behind at most one byte.
+
+    Args:
+        letters: in lower case.
+        reach: how long a match can be.
+    """
+
+    letters: bytes
+    reach: int
+
+    def may_begin(self, lower: bytes) -> bool:
+        """Return whether a match may be beginning in the end of a text, given in lower case."""
+        letters = self.letters
+        if letters in lower[max(0, len(lower) - self.reach) :]:
+            return True
+        return any(lower.endswith(letters[:size]) for size in range(len(letters) - 1, 0, -1))
 
 
 class Beginning(NamedTuple):
@@ -51,7 +70,7 @@ class Openings:
     def __init__(self, rules: Callable[[], Iterable[tuple[str, Rule]]]) -> None:
         self._given = rules
         self._compiled: dict[int, _Opening] = {}
-        self._by_last_byte: dict[int, tuple[_Opening, ...]] = {}
+        self._by_last_byte: dict[int, tuple[int, ...]] = {}
 
     def first(self, text: bytes, *, is_start: bool, free: frozenset[str] = frozenset()) -> Beginning:
         """Return the first place from where a match could go on when more comes; the text's length if there is none.
@@ -62,7 +81,13 @@ class Openings:
             free: scanners whose finds are only reported: nothing is held for them.
         """
         size = start = thing = len(text)
-        for opening in self._of(text[-1]) if size else ():
+        lower = text.lower()
+        for number in self._of(text[-1]) if size else ():
+            word = self._words[number]
+            if word is not None and not word.may_begin(lower):
+                start = min(start, size - 1)  # what stands before the word may be the last byte
+                continue
+            opening = self._compile(number)
             found = opening.expression.search(text, max(0, size - opening.reach))
             if found is not None and (at := found.start()) < size:
                 start = min(start, at)
@@ -79,10 +104,14 @@ class Openings:
     def _members(self) -> list[int]:
         return [members_of(parse(rule.expression)) for _, rule in self._rules]
 
-    def _of(self, last_byte: int) -> tuple[_Opening, ...]:
+    @functools.cached_property
+    def _words(self) -> list[Word | None]:
+        return [word_of(rule) for _, rule in self._rules]
+
+    def _of(self, last_byte: int) -> tuple[int, ...]:
         if last_byte not in self._by_last_byte:
             self._by_last_byte[last_byte] = tuple(
-                self._compile(number) for number, bits in enumerate(self._members) if bits >> last_byte & 1
+                number for number, bits in enumerate(self._members) if bits >> last_byte & 1
             )
         return self._by_last_byte[last_byte]
 
@@ -114,3 +143,37 @@ def _without_start(node: Node) -> Node:
 
 
 _STARTS = (Edge("^"), Edge("\\A"))
+
+
+def word_of(rule: Rule) -> Word | None:
+    """Return the word that every match of a rule begins with; None where there is none."""
+    node = parse(rule.expression)
+    parts = list(node.parts) if isinstance(node, Sequence) else [node]
+    if parts and _is_one_byte_at_most(parts[0]):
+        parts = parts[1:]
+    letters = bytearray()
+    for part in parts:
+        letter = _letter(part)
+        if letter is None:
+            break
+        letters.append(letter)
+    return Word(bytes(letters), rule.max_bytes + 1) if len(letters) >= _LEAST_LETTERS else None
+
+
+def _is_one_byte_at_most(node: Node) -> bool:
+    """Return whether a node is a place, or a choice between places and single bytes: what stands before a word."""
+    if isinstance(node, Choice):
+        return all(isinstance(part, Edge | Class) or part == EMPTY for part in node.parts)
+    return isinstance(node, Edge) or (isinstance(node, Class) and _letter(node) is None)
+
+
+def _letter(node: Node) -> int | None:
+    """Return the one byte that a node stands for, in lower case, whatever its case in the text."""
+    if not isinstance(node, Class):
+        return None
+    found = [byte for byte in range(256) if node.bits >> byte & 1] if node.bits.bit_count() <= 2 else []
+    lower = {ord(chr(byte).lower()) if byte < 128 else byte for byte in found}
+    return lower.pop() if len(lower) == 1 else None
+
+
+_LEAST_LETTERS = 3

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from kavach.gate.decode import DEPTH
 from kavach.gate.evidence import SHOWN_BYTES
 from kavach.gate.findings import place_of
-from kavach.gate.known import rules_of
+from kavach.gate.known import needles_of
 from kavach.gate.labels import Labels
 from kavach.gate.layer import Compiled, Layer, compile_rules
+from kavach.gate.needles import Needles, compile_needles
 from kavach.gate.normalise import border, plain
 from kavach.gate.regions import WHOLE, Blocks
 from kavach.gate.rule import CONTEXT_BYTES, Mark
@@ -143,6 +144,7 @@ class Reading:
         known: what must not come out.
         depth: how many encodings are looked into.
         free: scanners whose finds are only reported, so that a stream holds nothing for them.
+        needles: `known`, ready to be looked for; None = not yet.
 
     Attributes:
         decided: up to where everything is known, counted from the text's beginning.
@@ -154,15 +156,18 @@ class Reading:
         known: Sequence[KnownSecret] = (),
         depth: int = DEPTH,
         free: frozenset[str] = frozenset(),
+        needles: tuple[Needles, ...] | None = None,
     ) -> None:
-        rules = (_compiled(tuple(scanners), decodes=depth > 0), *_compiled_known(tuple(known)))
+        # Not cached beyond this reading and those within it: what it holds is secret.
+        self._needles = _needles(known) if needles is None else needles
+        rules: tuple[Compiled | Needles, ...] = (_compiled(tuple(scanners), decodes=depth > 0), *self._needles)
         self._inner = tuple(one for one in scanners if one.name not in _NOT_ENCODED)
         self._known = known
         self._depth = depth
         self._as_is = Layer(rules, scanners, self._look_inside, free)
         self._plain = Layer(rules, scanners, self._look_inside, free)
         self._blocks = Blocks(scanners)
-        self._labels = Labels(chain((one.name for one in rules_of(known)), *_names(tuple(scanners))))
+        self._labels = Labels(chain((one.name.lower() for one in known), *_names(tuple(scanners))))
         self._text = b""
         self._base = 0
         self._recent: set[Mark] = set()
@@ -212,7 +217,7 @@ class Reading:
     def _look_inside(self, text: bytes) -> list[Mark]:
         if self._depth == 0:
             return []
-        reading = Reading(self._inner, self._known, self._depth - 1)
+        reading = Reading(self._inner, self._known, self._depth - 1, needles=self._needles)
         return reading.close(text)
 
 
@@ -230,6 +235,6 @@ def _compiled(scanners: tuple[Scanner, ...], *, decodes: bool) -> Compiled:
     return compile_rules([(scanner.name, rule) for scanner in scanners for rule in scanner.rules], decodes=decodes)
 
 
-def _compiled_known(known: tuple[KnownSecret, ...]) -> tuple[Compiled, ...]:
-    pairs = [("known", rule) for rule in rules_of(known)]
-    return (compile_rules(pairs, decodes=False, are_literal=True),) if pairs else ()
+def _needles(known: Sequence[KnownSecret]) -> tuple[Needles, ...]:
+    needles = needles_of(known)
+    return (compile_needles(needles),) if needles else ()
