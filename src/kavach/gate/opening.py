@@ -7,10 +7,23 @@ not: hold anything. May be used by: kavach.gate.
 from __future__ import annotations
 
 import functools
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kavach.errors import InternalError
-from kavach.gate.expression import EMPTY, Choice, Class, Edge, Node, Sequence, join, parse, render, text_before_group
+from kavach.gate.expression import (
+    EMPTY,
+    Choice,
+    Class,
+    Edge,
+    Node,
+    Repeat,
+    Sequence,
+    join,
+    parse,
+    render,
+    text_before_group,
+)
 from kavach.gate.linear import compile_expression
 from kavach.gate.prefixes import prefixes_of
 from kavach.gate.seeds import members_of, shortest
@@ -82,9 +95,10 @@ class Openings:
         """
         size = start = thing = len(text)
         lower = text.lower()
+        present = sum(1 << byte for byte in set(text))
         for number in self._of(text[-1]) if size else ():
             word = self._words[number]
-            if word is not None and not word.may_begin(lower):
+            if not self._firsts[number] & present or (word is not None and not word.may_begin(lower)):
                 start = min(start, size - 1)  # what stands before the word may be the last byte
                 continue
             opening = self._compile(number)
@@ -103,6 +117,10 @@ class Openings:
     @functools.cached_property
     def _members(self) -> list[int]:
         return [members_of(parse(rule.expression)) for _, rule in self._rules]
+
+    @functools.cached_property
+    def _firsts(self) -> list[int]:
+        return [_first_of(join(_behind_lead(rule)))[0] for _, rule in self._rules]
 
     @functools.cached_property
     def _words(self) -> list[Word | None]:
@@ -147,17 +165,43 @@ _STARTS = (Edge("^"), Edge("\\A"))
 
 def word_of(rule: Rule) -> Word | None:
     """Return the word that every match of a rule begins with; None where there is none."""
-    node = parse(rule.expression)
-    parts = list(node.parts) if isinstance(node, Sequence) else [node]
-    if parts and _is_one_byte_at_most(parts[0]):
-        parts = parts[1:]
     letters = bytearray()
-    for part in parts:
+    for part in _behind_lead(rule):
         letter = _letter(part)
         if letter is None:
             break
         letters.append(letter)
     return Word(bytes(letters), rule.max_bytes + 1) if len(letters) >= _LEAST_LETTERS else None
+
+
+def _behind_lead(rule: Rule) -> list[Node]:
+    """Return the parts of a rule behind what may stand before it: a place, or one byte."""
+    node = parse(rule.expression)
+    parts: list[Node] = [*node.parts] if isinstance(node, Sequence) else [node]
+    return parts[1:] if len(parts) > 1 and _is_one_byte_at_most(parts[0]) else parts
+
+
+def _first_of(node: Node) -> tuple[int, bool]:
+    """Return the bytes, as a mask, that what a node matches can begin with, and whether it may match nothing."""
+    match node:
+        case Class(bits):
+            return bits, False
+        case Edge():
+            return 0, True
+        case Choice(parts):
+            found = [_first_of(part) for part in parts]
+            return functools.reduce(operator.or_, (bits for bits, _ in found), 0), any(empty for _, empty in found)
+        case Repeat(part, least, _, _):
+            bits, empty = _first_of(part)
+            return bits, empty or least == 0
+        case Sequence(parts):
+            mask = 0
+            for part in parts:
+                bits, empty = _first_of(part)
+                mask |= bits
+                if not empty:
+                    return mask, False
+            return mask, True
 
 
 def _is_one_byte_at_most(node: Node) -> bool:
