@@ -142,8 +142,8 @@ def _starts(count: int) -> list[Row]:
     python = [sys.executable]
     command = shutil.which("kavach", path=f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', os.defpath)}")
     ways = {"bare": [*python, "-c", "pass"], "import": [*python, "-c", "import kavach"]}
-    if command is not None and _run([command, "run", "--", "true"]):
-        ways["run"] = [command, "run", "--", "true"]
+    if command is not None and _run([command, "run", "--no-record", "--", "true"]):
+        ways["run"] = [command, "run", "--no-record", "--", "true"]
     taken: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(count):
         for way, argv in ways.items():

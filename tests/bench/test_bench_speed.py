@@ -93,7 +93,7 @@ def test_interpreter_imports_kavach(benchmark):
 
 @pytest.mark.benchmark(group="whole process")
 def test_command_line_runs_true(benchmark):
-    code = "import sys; sys.argv = ['kavach', 'run', '--', 'true']; from kavach.cli import main; sys.exit(main())"
+    code = "import sys; sys.argv = ['kavach', 'run', '--no-record', '--', 'true']; from kavach.cli import main; sys.exit(main())"
     benchmark(bare, [sys.executable, "-c", code])
 
 
