@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -28,6 +29,7 @@ from kavach import (
     UnsupportedError,
 )
 from kavach.audit.log import AuditLog
+from kavach.launcher.init import descendants
 
 pytestmark = [pytest.mark.needs("linux"), pytest.mark.userns, pytest.mark.seccomp]
 DEADLINE_S = 30
@@ -237,6 +239,13 @@ def test_run_returns_nothing_when_its_end_cannot_be_recorded(log, monkeypatch):
         kavach.run(["echo", "hello"], audit=log)
 
 
+def is_asleep(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
+    except OSError:
+        return False
+
+
 def test_an_interrupt_from_the_keyboard_leaves_an_outcome_and_nothing_else(tmp_path):
     body = """
     import json, sys, threading, time, os, signal
@@ -258,7 +267,10 @@ def test_an_interrupt_from_the_keyboard_leaves_an_outcome_and_nothing_else(tmp_p
     argv = [sys.executable, "-B", "-c", textwrap.dedent(body), str(tmp_path / "audit.log")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout.readline() == "ready\n"
-        time.sleep(0.7)
+        deadline = time.monotonic() + DEADLINE_S
+        while not any(is_asleep(pid) for pid in descendants(victim.pid)):
+            assert time.monotonic() < deadline, "the command did not start"
+            time.sleep(0.02)
         victim.send_signal(signal.SIGINT)
         said, _ = victim.communicate(timeout=DEADLINE_S)
     assert json.loads(said) == [["policy_kill"], "sandbox.destroyed", "destroyed"]
