@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from kavach.gate.redact import Span
 
 _QUOTE = b'"'
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')  # RFC 8259 section 7
-_STRINGS = re.compile(rb'(?:[^"]*+"(?:[^"\\]|\\.)*+")*+')
-_WORD = re.compile(rb"[^\s\[\]{},:\"]++")  # section 3: numbers and literals
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')  # RFC 8259 section 7
+_STRINGS = re.compile(rb'(?:[^"]*"[^"\\]*(?:\\.[^"\\]*)*")*')
+_WORD = re.compile(rb"[^\s\[\]{},:\"]+")  # section 3: numbers and literals
 _BETWEEN = b' \t\r\n[]{},:"'  # section 2: white space and the structural characters; and what bounds a string
 # Section 7: a character by its escape, a pair of surrogates being one; RFC 3629: a character of several bytes.
 _UNIT = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[\xc0-\xff][\x80-\xbf]{1,3}"
 )
-_UNITS = re.compile(rb"(?:[^\\\xc0-\xff]*+(?:" + _UNIT.pattern + rb"|[\xc0-\xff]))*+")
+_UNITS = re.compile(rb"(?:[^\\\xc0-\xff]*(?:" + _UNIT.pattern + rb"|[\xc0-\xff]))*")
 _UNIT_BYTES = 12  # the longest unit: a pair of surrogates
 
 

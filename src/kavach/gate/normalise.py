@@ -30,7 +30,7 @@ _NOISE = (
     r"|[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]"  # C0 without what ends a line
 )
 # SECURITY: atomic and possessive: Python's own engine, ten times as fast here as calls of RE2, cannot backtrack.
-_RUNS = re.compile(f"(?>{_NOISE})++".encode("latin-1"))
+_RUNS = re.compile(f"(?>{_NOISE})+".encode("latin-1"))
 _NOISE_BYTES = 256  # the longest of these
 _FIRST_BYTES = r"[\x00-\x08\x0e-\x1f\x7f\xc2\xcd\xe1\xe2\xef\xf3]"
 _SEPARATOR = b"\n"
