@@ -108,10 +108,13 @@ UNITS = [
 def test_time_is_linear_in_the_text(unit):
     """Four times the text takes at most eight times as long, where it takes long enough to be measured."""
 
-    def seconds(size: int) -> float:
+    def once(size: int) -> float:
         start = time.process_time()
         read_shell((unit * size)[:size])
         return time.process_time() - start
+
+    def seconds(size: int) -> float:
+        return min(once(size) for _ in range(3))  # a neighbour on the same core can only add
 
     assert seconds(4096) < max(0.3, 8 * seconds(1024))
 
