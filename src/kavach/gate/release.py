@@ -213,8 +213,3 @@ def _result(
         limits_hit=raw.limits_hit,
         denials=raw.denials,
     )
-
-
-def release_chunk(chunk: bytes) -> bytes:
-    """Return what of a streamed chunk may be seen now: all of it, where the policy is off."""
-    return chunk
