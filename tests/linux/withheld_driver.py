@@ -58,7 +58,9 @@ def attempt(policy: str, folder: str, **more: object) -> dict[str, object]:
     """Return how one command ended, or the refusal; and whether it left its mark in a folder of the host."""
     workdir = {"workdir": folder, "workdir_rw": True} if folder else {}
     try:
-        result = kavach.run(["sh", "-c", MARK], policy=policy, timeout_s=120, **workdir, **more)
+        # The wall is what is looked at: the gate would take the secret out that shows its delivery.
+        unread = kavach.ExternalizationPolicy.off()
+        result = kavach.run(["sh", "-c", MARK], policy=policy, timeout_s=120, externalization=unread, **workdir, **more)
     except kavach.KavachError as error:
         said = {"error": type(error).__name__, "control": getattr(error, "control", None), "message": str(error)}
     else:
