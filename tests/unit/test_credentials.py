@@ -31,6 +31,7 @@ from kavach.credentials import (
     delivery,
 )
 from kavach.errors import ConfigError, CredentialError, KavachError, UnsupportedError
+from kavach.linux import memory
 
 # Made of two halves, so that no traceback shows it as a line of this file.
 VALUE = "hunter2-" + "cafe" * 4
@@ -509,7 +510,7 @@ def test_descriptor_that_cannot_be_sealed_is_closed(monkeypatch, proxy):
     def fail(fd):
         raise OSError(errno.EBUSY, "busy")
 
-    monkeypatch.setattr(delivery, "_seal", fail)
+    monkeypatch.setattr(memory, "seal", fail)
     before = open_fds()
     with pytest.raises(CredentialError, match="no sealed memory for a secret: busy"):
         deliver([SecretRef("api_key", Stdin())], proxy)

@@ -20,7 +20,7 @@ from kavach.audit.canonical import canonical_json
 from kavach.audit.head import Head
 from kavach.audit.links import Links, fail
 from kavach.audit.record import MAX_RECORD_BYTES
-from kavach.audit.segments import cannot, open_file, sync_folder
+from kavach.audit.segments import cannot, match_beside, open_file, sync_folder
 from kavach.errors import AuditError
 
 __all__ = ["Tail", "pending_reports", "read_tail", "set_aside", "settle_report"]
@@ -123,13 +123,9 @@ def set_aside(path: str, log: int, tail: Tail) -> None:
 
 def pending_reports(path: str) -> list[str]:
     """Return the side files of a log that no record has reported yet."""
-    folder, name = os.path.split(path)
-    pattern = re.compile(re.escape(name) + rf"\.torn-\d+-[0-9a-f]{{8}}{re.escape(_PENDING)}\Z")
-    try:
-        names = os.listdir(folder or ".")
-    except OSError as error:
-        cannot("list", folder or ".", error, check="open")
-    return sorted(os.path.join(folder, one) for one in names if pattern.match(one))
+    folder = os.path.dirname(path)
+    found = match_beside(path, rf"\.torn-\d+-[0-9a-f]{{8}}{re.escape(_PENDING)}")
+    return sorted(os.path.join(folder, one.string) for one in found)
 
 
 def report_torn(side: str) -> bytes:

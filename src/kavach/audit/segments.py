@@ -20,6 +20,7 @@ __all__ = [
     "closed_path",
     "closed_segments",
     "identify",
+    "match_beside",
     "open_file",
     "open_head",
     "sync_folder",
@@ -84,19 +85,32 @@ def closed_path(path: str, segment: int) -> str:
     return f"{path}.{segment:0{_DIGITS}d}"
 
 
+def match_beside(path: str, ending: str) -> list[re.Match[str]]:
+    """Return the names in a file's folder that are its own with an ending behind it, as matches.
+
+    Args:
+        path: the file's.
+        ending: an expression.
+
+    Raises:
+        AuditError: the folder cannot be read.
+    """
+    folder, name = os.path.split(path)
+    pattern = re.compile(f"{re.escape(name)}{ending}\\Z")
+    try:
+        names = os.listdir(folder or ".")
+    except OSError as error:
+        cannot("list", folder or ".", error, check="open")
+    return [found for one in names if (found := pattern.match(one))]
+
+
 def closed_segments(path: str) -> list[int]:
     """Return the numbers of the closed files that are there, in order.
 
     Raises:
         AuditError: the folder cannot be read.
     """
-    folder, name = os.path.split(path)
-    pattern = re.compile(re.escape(name) + rf"\.(\d{{{_DIGITS},}})\Z")
-    try:
-        names = os.listdir(folder or ".")
-    except OSError as error:
-        cannot("list", folder or ".", error, check="open")
-    return sorted(int(found[1]) for one in names if (found := pattern.match(one)))
+    return sorted(int(found[1]) for found in match_beside(path, rf"\.(\d{{{_DIGITS},}})"))
 
 
 def sync_folder(path: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from kavach.launcher.init import descendants
 from kavach.linux import cgroup
 
 __all__ = ["SandboxUsage", "measure"]
@@ -101,19 +102,17 @@ def _version1(folders: dict[str, str]) -> SandboxUsage:
 def _procfs(init_pid: int, proc: str) -> SandboxUsage | None:
     """Return sums over the sandbox's living processes; times of those that were waited for are in their parents'."""
     ticks = pages = count = 0
-    pending = [init_pid]
-    while pending:
-        pid = pending.pop()
+    for pid in (init_pid, *descendants(init_pid, proc)):
+        fields = cgroup.read_stat(proc, pid)
         try:
-            stat = cgroup.read_text(f"{proc}/{pid}/stat")
             resident = cgroup.read_text(f"{proc}/{pid}/statm").split()[1]
         except OSError:
             continue
-        fields = stat[stat.rindex(")") + 2 :].split()
+        if fields is None:
+            continue
         ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime: fields 14 to 17, proc_pid_stat(5)
         pages += int(resident)
         count += 1
-        pending += _children(pid, proc)
     if not count:
         return None
     return SandboxUsage(
@@ -122,13 +121,3 @@ def _procfs(init_pid: int, proc: str) -> SandboxUsage | None:
         memory_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
         pids=count,
     )
-
-
-def _children(pid: int, proc: str) -> list[int]:
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"{proc}/{pid}/task"):
-            found += map(int, cgroup.read_text(f"{proc}/{pid}/task/{thread}/children").split())
-    except OSError:
-        return found
-    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
 from typing import TYPE_CHECKING, cast
@@ -17,6 +16,7 @@ from kavach.errors import BackendError, ConfigError, LaunchError
 from kavach.launcher import watchdog
 from kavach.launcher.execution import Execution
 from kavach.launcher.supervise import Counters, Supervision, judge_ending
+from kavach.linux import memory
 from kavach.model.result import EndReason, RawResult, Usage
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _BEFORE_EXECVE = {
     "secrets": "a secret's place",
     "descriptors": "a descriptor's number",
 }
-MFD_NOEXEC_SEAL = 0x0008  # linux/memfd.h, Linux 6.3; older kernels answer EINVAL
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -324,26 +323,15 @@ def _stdin(content: bytes | None, given: int | None) -> int:
         return os.dup(given)
     if not content:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    memory = _memfd()
+    copy = memory.create_memory("kavach-stdin")
     try:
         view = memoryview(content)
         while view:
-            view = view[os.write(memory, view) :]
-        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
-        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+            view = view[os.write(copy, view) :]
+        memory.seal(copy)
+        return os.open(f"/proc/self/fd/{copy}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(memory)
-
-
-def _memfd() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        return os.memfd_create("kavach-stdin", flags | MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    return os.memfd_create("kavach-stdin", flags)
+        os.close(copy)
 
 
 def _close(handle: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kavach.gate.judge import Action, decide
-from kavach.model.result import EndReason
+from kavach.model.result import EndReason, fate_of
 from kavach.model.verdict import ExternalizationPolicy, Verdict
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def words(result: ExecResult, policy: SandboxPolicy, timeout_ms: int | None) -> 
 
 
 def _kept(result: ExecResult) -> str:
-    if result.quarantine_id is None:
-        return "destroyed"
-    return f"quarantined as {result.quarantine_id}; kavach quarantine show says why"
+    return fate_of(result.quarantine_id) + ("; kavach quarantine show says why" if result.quarantine_id else "")
 
 
 def _count_redacted(result: ExecResult, policy: SandboxPolicy) -> int:

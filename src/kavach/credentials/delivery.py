@@ -7,7 +7,6 @@ touch the sandbox. May be called by: `sandbox`, `aio`, `pool`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from typing import TYPE_CHECKING, Literal, NoReturn, Self
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Delivery", "Injection", "deliver"]
 
 MAX_VARIABLE_BYTES = 131_072  # MAX_ARG_STRLEN, linux/binfmts.h, Linux 2.6.23: `NAME=value` and its NUL
-MFD_NOEXEC_SEAL = 0x0008  # linux/memfd.h, Linux 6.3; older kernels answer EINVAL
 
 Kind = Literal["env", "file", "stdin", "fd"]
 
@@ -199,33 +197,17 @@ def _sealed(value: SecretValue) -> int:
             needed="memfd_create, Linux 3.17",
             found=os.name,
         )
+    from kavach.linux import memory
+
     try:
         with contextlib.ExitStack() as undo:
-            fd = _memfd()
+            fd = memory.create_memory("secret")
             undo.callback(os.close, fd)
             value.write_to(fd)
             os.lseek(fd, 0, os.SEEK_SET)
-            _seal(fd)
+            # SECURITY: whoever receives the descriptor can read it and nothing else.
+            memory.seal(fd)
             undo.pop_all()
     except OSError as error:
         raise CredentialError(f"no sealed memory for a secret: {error.strerror}") from error
     return fd
-
-
-def _memfd() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    # The name shows in /proc/<pid>/fd, so it says nothing.
-    try:
-        return os.memfd_create("secret", flags | MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.memfd_create("secret", flags)
-
-
-def _seal(fd: int) -> None:
-    import fcntl
-
-    # SECURITY: whoever receives the descriptor can read it and nothing else; seals cannot be taken off.
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)

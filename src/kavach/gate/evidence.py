@@ -12,6 +12,8 @@ SHOWN_BYTES = 4
 """How much of a long secret is shown: its prefix tells which of one's keys it is (gate.md)."""
 LONG_BYTES = 20
 """What is not longer than this is not shown at all."""
+SALT_BYTES = 32
+"""How long a result's salt is; random, so that two results cannot be compared."""
 _DIGEST_BYTES = 6
 _DIGEST_TEXT_BYTES = 1 << 20  # a digest tells two finds apart; of a whole archive its first part does
 

@@ -13,6 +13,7 @@ import msgspec
 
 from kavach.errors import ConfigError
 from kavach.gate.command import scan_argv
+from kavach.gate.evidence import SALT_BYTES
 from kavach.gate.release import release_bytes, release_marked
 from kavach.gate.scan import all_scanners, scan_bytes
 from kavach.model.validate import Model, check
@@ -71,7 +72,7 @@ def scan(
         raise ConfigError(f"data: expected bytes or str, got {type(data).__name__}", key="data")
     content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     chosen = _checked(policy)
-    judged = release_bytes(content, name=name, policy=chosen, salt=random(32))
+    judged = release_bytes(content, name=name, policy=chosen, salt=random(SALT_BYTES))
     return _result(judged, is_text=isinstance(data, str))
 
 
@@ -98,7 +99,7 @@ def scan_command(
     seen = scan_argv(command)
     others = tuple(one for one in all_scanners() if one.name not in {"code", "binary"})
     marks = [*seen.marks, *scan_bytes(seen.text, chosen, scanners=others)]
-    judged = release_marked(seen.text, marks, name="command", policy=chosen, scanners=others, salt=random(32))
+    judged = release_marked(seen.text, marks, name="command", policy=chosen, scanners=others, salt=random(SALT_BYTES))
     return _result(judged, is_text=True)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kavach.gate.expression import Choice, Class, Edge, Node, Repeat, Sequence, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SEED_BYTES = 128
 """The longest seed: windows overlap by as much."""
@@ -59,32 +59,27 @@ def longest(node: Node) -> int | None:
 
 def shortest(node: Node) -> int:
     """Return how many bytes a node matches at least."""
-    match node:
-        case Class():
-            return 1
-        case Edge():
-            return 0
-        case Sequence(parts):
-            return sum(shortest(part) for part in parts)
-        case Choice(parts):
-            return min(shortest(part) for part in parts)
-        case Repeat(part, least, _, _):
-            return shortest(part) * least
+    return int(_at_least(node, lambda _: 1))
 
 
 def bits_of(node: Node) -> float:
     """Return how much a match of a node says at least: 8 bits for a given byte, 0 for what may be missing."""
+    return _at_least(node, lambda bits: 8 - math.log2(bits.bit_count()))
+
+
+def _at_least(node: Node, worth: Callable[[int], float]) -> float:
+    """Return the least that a match of a node adds up to, `worth` being what one byte out of a set counts."""
     match node:
         case Class(bits):
-            return 8 - math.log2(bits.bit_count())
+            return worth(bits)
         case Edge():
             return 0
         case Sequence(parts):
-            return sum(bits_of(part) for part in parts)
+            return sum(_at_least(part, worth) for part in parts)
         case Choice(parts):
-            return min(bits_of(part) for part in parts)
+            return min(_at_least(part, worth) for part in parts)
         case Repeat(part, least, _, _):
-            return bits_of(part) * least
+            return _at_least(part, worth) * least
 
 
 def seed_of(node: Node) -> Seed:

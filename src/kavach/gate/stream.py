@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from kavach.errors import ConfigError, KavachError, LifecycleError, Withheld
+from kavach.gate.evidence import SALT_BYTES
 from kavach.gate.findings import Tally
 from kavach.gate.guarded import attempt
 from kavach.gate.judge import Action, decide, worst_verdict
@@ -59,7 +60,7 @@ class StreamScanner:
         chosen = chosen_scanners(self._policy, scanners)
         free = {one.name for one in chosen if decide(one.name, Severity.CRITICAL, self._policy) is Action.REPORT}
         self._reading = Reading(chosen, known, free=frozenset(free))
-        self._tally = Tally(stream, random(32))
+        self._tally = Tally(stream, random(SALT_BYTES))
         self._verdict = Verdict.PASS if self._policy.enabled else Verdict.NOT_SCANNED
         self._waiting = b""  # what has come and was not released
         self._released = 0  # how much of the text was dealt with

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.errors import BackendError
 from kavach.launcher.init import descendants
+from kavach.linux.cgroup import read_stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,9 +130,5 @@ def _is_below(pid: int, ancestor: int) -> bool:
 
 
 def _stat(pid: int) -> _Stat:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as handle:
-            words = handle.read().rpartition(b")")[2].split()
-        return _Stat(words[0].decode("ascii"), int(words[1]), int(words[19]))
-    except (OSError, IndexError):
-        return _GONE
+    fields = read_stat("/proc", pid)
+    return _GONE if fields is None else _Stat(fields[0], int(fields[1]), int(fields[19]))

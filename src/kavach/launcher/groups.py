@@ -17,6 +17,7 @@ import weakref
 
 import msgspec
 
+from kavach.errors import LaunchError
 from kavach.linux import cgroup
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # protects the tree: a name is one path component, never `..`
@@ -292,3 +293,8 @@ def require_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name: expected 1 to 64 letters, digits, _ or -, got {name!r}")
+
+
+def failed(what: str, error: OSError) -> LaunchError:
+    """Return what is raised when the kernel refuses a part of a group."""
+    return LaunchError(f"{what} failed: {error.strerror}; nothing was run", step="cgroup", errno=error.errno)

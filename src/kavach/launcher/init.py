@@ -186,27 +186,27 @@ def kill_descendants(root: int) -> None:
                     continue
 
 
-def descendants(root: int) -> list[int]:
-    """Return every process below `root`, as this PID namespace numbers them."""
+def descendants(root: int, proc: str = "/proc") -> list[int]:
+    """Return every process below `root`, as the proc mounted there numbers them."""
     found = []
     pending = [root]
     while pending:
-        fresh = children(pending.pop())
+        fresh = children(pending.pop(), proc)
         found += fresh
         pending += fresh
     return found
 
 
-def children(parent: int) -> list[int]:
+def children(parent: int, proc: str = "/proc") -> list[int]:
     """Return the children of all threads of one process."""
     found: list[int] = []
     try:
-        threads = os.listdir(f"/proc/{parent}/task")
+        threads = os.listdir(f"{proc}/{parent}/task")
     except OSError:
         return found
     for thread in threads:
         try:
-            with open(f"/proc/{parent}/task/{thread}/children", "rb") as handle:
+            with open(f"{proc}/{parent}/task/{thread}/children", "rb") as handle:
                 found += [int(word) for word in handle.read().split()]
         except OSError:
             continue

@@ -11,8 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from kavach.errors import LaunchError
-from kavach.launcher.groups import FREEZE_MS, REMOVE_MS, Events, Group, Leaf, LimitSpec, Usage, require_name
+from kavach.launcher.groups import FREEZE_MS, REMOVE_MS, Events, Group, Leaf, LimitSpec, Usage, failed, require_name
 from kavach.linux import cgroup
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class _Version2Group(Group):
             try:
                 cgroup.write_text(path + "/memory.oom.group", "1")
             except OSError as error:
-                raise _failed(f"writing {path}/memory.oom.group", error) from error
+                raise failed(f"writing {path}/memory.oom.group", error) from error
         return Leaf(self, path)
 
     def events_of(self, leaf: str | None) -> Events:
@@ -285,7 +284,7 @@ def _make_leaf(parent: str, exec_id: str, owner: tuple[int, int] | None) -> str:
     try:
         os.mkdir(path, 0o755)
     except OSError as error:
-        raise _failed(f"making {path}", error) from error
+        raise failed(f"making {path}", error) from error
     if owner is not None:
         _give(path, *owner)
     return path
@@ -296,11 +295,7 @@ def _give(folder: str, uid: int, gid: int) -> None:
     try:
         os.chown(folder + "/cgroup.procs", uid, gid)
     except OSError as error:
-        raise _failed(f"giving {folder}/cgroup.procs to {uid}", error) from error
-
-
-def _failed(what: str, error: OSError) -> LaunchError:
-    return LaunchError(f"{what} failed: {error.strerror}; nothing was run", step="cgroup", errno=error.errno)
+        raise failed(f"giving {folder}/cgroup.procs to {uid}", error) from error
 
 
 def _usage_v2(folder: str) -> Usage:

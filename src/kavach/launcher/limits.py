@@ -33,6 +33,7 @@ from kavach.launcher.groups import (
     Leaf,
     LimitSpec,
     Usage,
+    failed,
     limits_hit,
     require_name,
     rlimits_for,
@@ -102,19 +103,11 @@ class Driver:
             try:
                 cores = pick_cores(limits.cpu_cores, os.sched_getaffinity(0), next(self._turns))
             except OSError as error:
-                raise LaunchError(
-                    f"sched_getaffinity: {error.strerror}; no processors can be chosen; nothing was run",
-                    step="cgroup",
-                    errno=error.errno,
-                ) from error
+                raise failed("asking which processors there are (sched_getaffinity)", error) from error
         try:
             return self._make(self.folder_name(name), limits, cores)
         except OSError as error:
-            raise LaunchError(
-                f"making the {self.name} group {name} failed: {error.strerror}; nothing was run",
-                step="cgroup",
-                errno=error.errno,
-            ) from error
+            raise failed(f"making the {self.name} group {name}", error) from error
 
     def _make(self, name: str, limits: LimitSpec, cores: frozenset[int] | None) -> Group:
         return Group(name, limits, cores)

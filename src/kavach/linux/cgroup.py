@@ -183,13 +183,19 @@ def find_identity(proc: str) -> tuple[int, int, int]:
     return pid, start, int(namespace[namespace.index("[") + 1 : -1])
 
 
-def read_start_time(proc: str, pid: int | str) -> int | None:
-    """Return field 22 of a process's stat, None where there is no such process."""
+def read_stat(proc: str, pid: int | str) -> list[str] | None:
+    """Return the fields of a process's stat from the third, its state, on; None where there is no such process."""
     try:
         text = read_text(f"{proc}/{pid}/stat")
     except OSError:
         return None
-    return int(text[text.rindex(")") + 2 :].split()[19])
+    return text[text.rindex(")") + 2 :].split()
+
+
+def read_start_time(proc: str, pid: int | str) -> int | None:
+    """Return field 22 of a process's stat, None where there is no such process."""
+    fields = read_stat(proc, pid)
+    return None if fields is None else int(fields[19])
 
 
 def enable(folder: str, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], str]:

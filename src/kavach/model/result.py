@@ -202,9 +202,8 @@ class ExecResult(Model, frozen=True, kw_only=True):
         if self.ok:
             return self
         if self.reason is EndReason.WITHHELD:
-            where = f"; quarantined as {self.quarantine_id}" if self.quarantine_id else "; destroyed"
             raise Withheld(
-                f"the output was withheld: verdict {self.verdict}{where}",
+                f"the output was withheld: verdict {self.verdict}; {fate_of(self.quarantine_id)}",
                 verdict=str(self.verdict),
                 findings=self.findings,
                 quarantine_id=self.quarantine_id,
@@ -244,6 +243,11 @@ class ExecResult(Model, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """Return `to_dict` as one line of JSON."""
         return msgspec.json.encode(self.to_dict()).decode()
+
+
+def fate_of(quarantine_id: str | None) -> str:
+    """Return what became of withheld bytes, in words."""
+    return f"quarantined as {quarantine_id}" if quarantine_id else "destroyed"
 
 
 def _exact(data: bytes) -> str | None:

@@ -29,7 +29,6 @@ from kavach.model.given import UNSET, Unset, make_config, require_available
 from kavach.model.health import Health, Metrics
 from kavach.model.policy import SandboxPolicy
 from kavach.model.state import SandboxState, require_state, transition
-from kavach.policy.strength import score_enforcement
 from kavach.process import Process
 from kavach.sandbox.steps import Steps, weakly
 
@@ -361,7 +360,7 @@ class Sandbox:
         self._enforcement = enforcement
         least = self._config.min_score
         if least is not None:
-            score = score_enforcement(enforcement)
+            score = self.steps.score(enforcement)
             if int(score) < least:
                 raise UnsupportedError(
                     f"the observed strength is {score}, below min_score {least}; nothing was run",

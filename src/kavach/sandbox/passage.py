@@ -33,11 +33,10 @@ from kavach.audit.payload import (
 from kavach.audit.receipt import Receipt, host_facts
 from kavach.audit.statement import make_statement
 from kavach.errors import BackendError, KavachError, Withheld
+from kavach.gate.evidence import SALT_BYTES
 from kavach.gate.release import release
 from kavach.model.result import EndReason
-from kavach.model.score import StrengthScore
 from kavach.model.verdict import Verdict
-from kavach.policy.strength import score_enforcement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
     from kavach.model.result import ExecResult, RawResult
     from kavach.sandbox.steps import Steps
     from kavach.sandbox.watch import Watch
-
-_SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
 
 
 class Passage:
@@ -140,15 +137,14 @@ class Passage:
             steps = self._steps
             # 4. judge
             self._clock.enter("judge")
-            seen = raw.enforcement
             result = release(
                 raw,
                 sandbox_id=steps.sandbox_id,
-                score=score_enforcement(seen) if seen is not None else StrengthScore(0),
+                score=steps.score(raw.enforcement),
                 requested=steps.requested,
                 policy=steps.gate,
                 known=steps.known,
-                salt=os.urandom(_SALT_BYTES),
+                salt=os.urandom(SALT_BYTES),
             )
             if self.withheld is not None and result.verdict.is_released:
                 result = _as_withheld(result, self.withheld)

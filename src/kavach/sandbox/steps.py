@@ -26,8 +26,11 @@ from kavach.audit.payload import (
     transition_payload,
 )
 from kavach.errors import AuditError, ConfigError, Withheld
+from kavach.gate.evidence import SALT_BYTES
 from kavach.gate.known import KnownSecret
 from kavach.model.health import Tally
+from kavach.model.result import fate_of
+from kavach.model.score import StrengthScore
 from kavach.model.state import SandboxState
 from kavach.model.validate import Model, check
 from kavach.model.verdict import ExternalizationPolicy, Verdict
@@ -46,12 +49,9 @@ if TYPE_CHECKING:
     from kavach.model.enforcement import Enforcement
     from kavach.model.policy import SandboxPolicy
     from kavach.model.result import ExecResult
-    from kavach.model.score import StrengthScore
     from kavach.model.verdict import Finding
     from kavach.sandbox import Sandbox
     from kavach.sandbox.watch import Watch
-
-SALT_BYTES = 32  # of the digests in findings: random, one salt a result, so that two results cannot be compared
 
 
 class Steps:
@@ -90,6 +90,7 @@ class Steps:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, bytes], KnownSecret] = {}
         self._recorded: Enforcement | None = None
+        self._scored: tuple[Enforcement | None, StrengthScore] = (None, StrengthScore(0))
         self.watch = _make_watch(self, end)
         self.policy_digest = policy_sha256(policy) if self.has_receipts else ""
         self.record(
@@ -151,6 +152,14 @@ class Steps:
         with self._lock:
             return tuple(self._known.values())
 
+    def score(self, enforcement: Enforcement | None) -> StrengthScore:
+        """Return what was seen in force is worth, 0 where nothing was; the wall shows the same rows again and again."""
+        seen, score = self._scored
+        if enforcement is not seen:
+            score = score_enforcement(enforcement) if enforcement is not None else StrengthScore(0)
+            self._scored = enforcement, score
+        return score
+
     def admit(self, enforcement: Enforcement) -> None:
         """Record and tell what was seen in force, when it differs from what was seen before.
 
@@ -159,7 +168,7 @@ class Steps:
         """
         if enforcement is self._recorded:
             return
-        score = score_enforcement(enforcement)
+        score = self.score(enforcement)
         self.record(AuditEvent.ENFORCEMENT, lambda: enforcement_payload(enforcement, score))
         self.voice.observe(enforcement, score)
         self._recorded = enforcement
@@ -197,7 +206,7 @@ class Steps:
             return judged.released
         kept = self.keep_withheld({path: content}, judged.verdict, judged.findings)
         raise Withheld(
-            f"{path!r} was withheld: verdict {judged.verdict}{where(kept)}",
+            f"{path!r} was withheld: verdict {judged.verdict}; {fate_of(kept)}",
             verdict=str(judged.verdict),
             findings=judged.findings,
             quarantine_id=kept,
@@ -270,8 +279,3 @@ def weakly(sandbox: Sandbox) -> Callable[[], None]:
             found.destroy()
 
     return end
-
-
-def where(quarantine_id: str | None) -> str:
-    """Return what became of withheld bytes, for a message."""
-    return f"; quarantined as {quarantine_id}" if quarantine_id else "; destroyed"
