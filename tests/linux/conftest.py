@@ -1,4 +1,4 @@
-"""What the rows of an enforcement are worth, written out a second time, from the published tables."""
+"""What the rows of an enforcement are worth, written out a second time, and an audit log that must verify in the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kavach.audit.log import AuditLog
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 #: What each row that a host can withhold is worth at most, by the published tables.
 POINTS = {
@@ -32,6 +35,13 @@ BY_DETAIL = {
     ("scope_signal", "landlock"): 2,
     ("scope_signal", "namespace"): 1,
 }
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[AuditLog]:
+    with AuditLog(tmp_path / "audit.log", key=b"k" * 32) as made:
+        yield made
+        made.verify()
 
 
 @pytest.fixture(scope="session")

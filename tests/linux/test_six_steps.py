@@ -28,18 +28,10 @@ from kavach import (
     SecretRef,
     UnsupportedError,
 )
-from kavach.audit.log import AuditLog
 from kavach.launcher.init import descendants
 
 pytestmark = [pytest.mark.needs("linux"), pytest.mark.userns, pytest.mark.seccomp]
 DEADLINE_S = 30
-
-
-@pytest.fixture
-def log(tmp_path):
-    with AuditLog(tmp_path / "audit.log", key=b"k" * 32) as made:
-        yield made
-        made.verify()
 
 
 @pytest.fixture

@@ -24,13 +24,6 @@ DEADLINE_S = 30
 
 
 @pytest.fixture
-def log(tmp_path):
-    with AuditLog(tmp_path / "audit.log", key=b"k" * 32) as made:
-        yield made
-        made.verify()
-
-
-@pytest.fixture
 def records(log):
     """Return a function that gives the payloads on record of one event."""
 

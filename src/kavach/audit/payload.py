@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Enforcement
     from kavach.model.guard import GuardTrip
-    from kavach.model.result import ExecResult
+    from kavach.model.result import EndReason, ExecResult
     from kavach.model.score import StrengthScore
     from kavach.model.verdict import Finding
 
@@ -199,16 +199,17 @@ def _shown(argument: bytes) -> str:
     return os.fsdecode(argument).encode("utf-8", "backslashreplace").decode()
 
 
-def refused_payload(error: BaseException, *, intent_serial: int) -> dict[str, Any]:
-    """Return what is recorded instead of an outcome when a command was refused or its sandbox failed.
+def refused_payload(error: BaseException, *, reason: EndReason, intent_serial: int) -> dict[str, Any]:
+    """Return what is recorded as the outcome of a command that has no result.
 
     Args:
         error: what its caller gets; of ours its words, of others only the kind, for their words may quote anything.
+        reason: how far it came: `not_run`, `policy_kill`, `backend_lost` or `withheld`.
         intent_serial: the record of the intent.
     """
     return {
         "intent_serial": intent_serial,
-        "reason": "not_run",
+        "reason": reason,
         "error": type(error).__name__,
         "message": str(error) if isinstance(error, KavachError) else None,
     }

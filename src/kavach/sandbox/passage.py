@@ -109,8 +109,8 @@ class Passage:
         if self._has_outcome:
             return
         self._has_outcome = True
-        reason = {"reason": self._reason_without_result(error)}
-        self._steps.record(AuditEvent.OUTCOME, lambda: refused_payload(error, intent_serial=self._serial) | reason)
+        reason, serial = self._reason_without_result(error), self._serial
+        self._steps.record(AuditEvent.OUTCOME, lambda: refused_payload(error, reason=reason, intent_serial=serial))
         if isinstance(error, KavachError):
             self._steps.voice.refuse(error)
 
