@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 
 import pytest
-from command_line import kavach
+from command_line import KAVACH, environment, kavach
 
 from kavach import Sandbox, SandboxConfig, SandboxState
 from kavach.audit.events import make_announcer
@@ -60,6 +61,27 @@ def test_running_sandboxes_are_shown_with_what_they_use_and_vanish_with_their_en
         voice.enter(SandboxState.DESTROYED)
         looks_at(tmp_path, lambda rows: rows == [])
     assert os.listdir(tmp_path / "kavach") == []
+
+
+@pytest.mark.needs("userns", "seccomp")
+def test_a_run_of_the_command_line_is_shown_while_it_lasts_unless_it_leaves_no_record(tmp_path):
+    tmp_path.chmod(0o700)
+    env = environment(XDG_RUNTIME_DIR=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
+    shown = [*KAVACH, "run", "--policy", "strict", "--", "cat"]
+    with subprocess.Popen(shown, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        (row,) = looks_at(tmp_path, lambda rows: [one["state"] for one in rows] == ["running"] and rows[0]["usage"])
+        assert (row["backend"], row["policy"]) == ("process", "strict")
+        assert running.communicate(b"end\n", timeout=DEADLINE_S)[0] == b"end\n"
+    looks_at(tmp_path, lambda rows: rows == [])
+    unshown = [*KAVACH, "run", "--no-record", "--", "cat"]
+    with subprocess.Popen(unshown, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        running.stdin.write(b"x\n")
+        running.stdin.flush()
+        assert running.stdout is not None
+        assert running.stdout.read(1) == b"x"  # it runs
+        looks_at(tmp_path, lambda rows: rows == [])
+        running.communicate(timeout=DEADLINE_S)
 
 
 @pytest.fixture

@@ -185,7 +185,16 @@ def _recorded(options: argparse.Namespace, policy: SandboxPolicy) -> contextlib.
 
     # A record that is lost in a power cut must not have let anything out where the gate enforces.
     durable = ExternalizationPolicy.for_preset(policy.preset).mode == "enforce"
-    return open_records(os.environ, signed=options.json or options.receipt is not None, durable=durable)
+    return _told(open_records(os.environ, signed=options.json or options.receipt is not None, durable=durable))
+
+
+@contextlib.contextmanager
+def _told(opened: contextlib.AbstractContextManager[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of a run that is on record, and that `kavach top` shows while it lasts."""
+    from kavach.cli.status import told_bus
+
+    with opened as records, told_bus(os.environ) as bus:
+        yield {**records, "events": bus}
 
 
 def _write_new(path: str, content: bytes) -> None:
