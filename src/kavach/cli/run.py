@@ -193,6 +193,11 @@ def _told(opened: contextlib.AbstractContextManager[dict[str, Any]]) -> Iterator
     """Yield the fields of a run that is on record, and that `kavach top` shows while it lasts."""
     from kavach.cli.status import told_bus
 
+    # What lasts as long as a run has its place below XDG_RUNTIME_DIR; without one, nothing is left in a lasting folder.
+    if not os.path.isabs(os.environ.get("XDG_RUNTIME_DIR", "")):
+        with opened as records:
+            yield records
+        return
     with opened as records, told_bus(os.environ) as bus:
         yield {**records, "events": bus}
 
