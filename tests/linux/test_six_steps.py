@@ -243,6 +243,7 @@ def test_an_interrupt_from_the_keyboard_leaves_an_outcome_and_nothing_else(tmp_p
     import json, sys, threading, time, os, signal
     import kavach
     from kavach.audit.log import AuditLog
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits it ignored
     log = AuditLog(sys.argv[1], key=b"k" * 32)
     sandbox = kavach.Sandbox(audit=log)
     try:
