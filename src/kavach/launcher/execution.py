@@ -152,10 +152,10 @@ class Execution:
 
     def _receive(self) -> tuple[object, list[int], int]:
         try:
-            return wire.receive(self.prepared.channel)
+            return wire.receive_measured(self.prepared.channel)
         except ConnectionResetError:
             # unix(7): a command that was killed before it read `go` leaves this error in front of init's report.
-            return wire.receive(self.prepared.channel)
+            return wire.receive_measured(self.prepared.channel)
 
     def _drain(self, now_s: float) -> None:
         """Take what is in the pipes now; a process left behind may write on, so at most a pipe's capacity."""

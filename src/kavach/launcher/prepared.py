@@ -125,7 +125,7 @@ def receive_within(channel: socket.socket, timeout_s: float) -> tuple[Any, list[
     """Return one message (kavach.launcher.wire.receive), or raise TimeoutError."""
     if not is_readable(channel.fileno(), timeout_s):
         raise TimeoutError(errno.ETIMEDOUT, "no answer in time")
-    return wire.receive(channel)
+    return wire.receive_measured(channel)
 
 
 def read_rows(message: object, verb: bytes) -> tuple[Any, ...]:

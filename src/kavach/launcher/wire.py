@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAXIMUM_INLINE_BYTES = 64 * 1024  # protects the socket buffer (net.core.wmem_default, 208 KiB); larger goes by memfd
+_LONGEST_BYTES = MAXIMUM_INLINE_BYTES + 64
 MAXIMUM_MESSAGE_BYTES = 16 * 1024 * 1024  # protects the reader's memory; the kernel's own argv limit is 6 MiB
 MAXIMUM_DESCRIPTORS = 250  # net/core/scm.c: SCM_MAX_FD is 253
 _MAXIMUM_DEPTH = 8  # protects the reader's stack
@@ -126,7 +127,16 @@ def _write_all(handle: int, body: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def receive(channel: _socket.socket) -> tuple[Any, list[int], int]:
+def receive_measured(channel: _socket.socket) -> tuple[Any, list[int], int]:
+    """Do what `receive` does, with room for this message alone: for a process that lives on and has many threads.
+
+    A buffer for the longest message, taken and let go each time, would stay with each thread's allocator.
+    """
+    size = channel.recv_into(bytearray(1), 1, _socket.MSG_PEEK | _socket.MSG_TRUNC)
+    return receive(channel, min(size, _LONGEST_BYTES))
+
+
+def receive(channel: _socket.socket, size: int = _LONGEST_BYTES) -> tuple[Any, list[int], int]:
     """Return one message, its close-on-exec descriptors, and the sender's pid (0 unless the socket asks for it).
 
     Raises:
@@ -135,7 +145,7 @@ def receive(channel: _socket.socket) -> tuple[Any, list[int], int]:
         ValueError: not a message; its descriptors are closed.
     """
     room = _socket.CMSG_SPACE(4 * (MAXIMUM_DESCRIPTORS + 1)) + _socket.CMSG_SPACE(_CREDENTIALS.size)
-    body, ancillary, flags, _ = channel.recvmsg(MAXIMUM_INLINE_BYTES + 64, room, _socket.MSG_CMSG_CLOEXEC)
+    body, ancillary, flags, _ = channel.recvmsg(size, room, _socket.MSG_CMSG_CLOEXEC)
     descriptors, pid = _ancillary(ancillary)
     try:
         if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
