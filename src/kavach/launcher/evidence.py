@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from kavach.linux import mounts
+from kavach.linux.cgroup import PAGE_BYTES, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,8 +79,7 @@ def read_status(pid: int) -> dict[str, str]:
     Raises:
         OSError: there is no such process.
     """
-    with open(f"/proc/{pid}/status", "rb", buffering=0) as handle:
-        text = handle.read(8192).decode("ascii", "replace")
+    text = read_text(f"/proc/{pid}/status")
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
 
@@ -87,7 +87,7 @@ def read_mounts(pid: int) -> tuple[tuple[bytes, bytes, bytes, bytes], ...]:
     """Return the mounts of a process, read from outside."""
     with open(f"/proc/{pid}/mountinfo", "rb", buffering=0) as handle:
         parts = []
-        while part := handle.read(16384):
+        while part := handle.read(PAGE_BYTES):
             parts.append(part)
     return tuple(mounts.read_mountinfo(b"".join(parts)))
 
@@ -95,7 +95,7 @@ def read_mounts(pid: int) -> tuple[tuple[bytes, bytes, bytes, bytes], ...]:
 def read_interfaces(pid: int) -> tuple[str, ...] | None:
     """Return the names of the network devices that a process has, None where they cannot be read."""
     try:
-        with open(f"/proc/{pid}/net/dev", encoding="ascii", errors="replace") as handle:
-            return tuple(line.split(":")[0].strip() for line in handle.readlines()[2:])
+        text = read_text(f"/proc/{pid}/net/dev")
     except OSError:
         return None
+    return tuple(line.split(":")[0].strip() for line in text.splitlines()[2:])
