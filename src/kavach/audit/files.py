@@ -31,7 +31,7 @@ class LogFiles:
     __slots__ = ("_failed", "_head", "_identity", "_log", "_mutex", "path")
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path: str = path
         self._forget()
 
     def _forget(self) -> None:

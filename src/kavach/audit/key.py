@@ -46,7 +46,7 @@ class AuditKey:
         if len(secret) < LEAST_KEY_BYTES:
             raise ConfigError(f"key: expected {LEAST_KEY_BYTES} bytes or more, got {len(secret)}", key="key")
         self._keyed = hmac.new(secret, digestmod="sha256")
-        self.id = self.mac(_ID_TAG)[:16]
+        self.id: str = self.mac(_ID_TAG)[:16]
 
     def mac(self, message: bytes) -> str:
         """Return the HMAC-SHA256 of a message (RFC 2104) in lower-case hex."""
@@ -78,7 +78,7 @@ class KeyRing:
         made = [one if isinstance(one, AuditKey) else AuditKey(one) for one in given]
         if not made:
             raise ConfigError("key: expected at least one key, got none", key="key")
-        self.first = made[0]
+        self.first: AuditKey = made[0]
         self._keys = {key.id: key for key in made}
 
     def __iter__(self) -> Iterator[AuditKey]:

@@ -94,9 +94,9 @@ class Links:
         self._key: AuditKey | None = None
         self._prev = _FIRST_PREV
         self._at_start = True
-        self.chain = ""
-        self.count = 0
-        self.segment = 0
+        self.chain: str = ""
+        self.count: int = 0
+        self.segment: int = 0
 
     @property
     def mac(self) -> str:

@@ -91,7 +91,7 @@ class AuditLog:
             raise ConfigError(f"rotate_bytes: expected None or {_LEAST_ROTATE_BYTES} or more", key="rotate_bytes")
         if not isinstance(checkpoint_every, int) or isinstance(checkpoint_every, bool) or checkpoint_every < 1:
             raise ConfigError("checkpoint_every: expected a number >= 1", key="checkpoint_every")
-        self.path = os.path.abspath(os.fspath(path))
+        self.path: str = os.path.abspath(os.fspath(path))
         self.record_argv = record_argv
         self._always = fsync == "always"
         self._ring = KeyRing([take_key(key, key_file, key_source), *old_keys])

@@ -42,8 +42,8 @@ class Receipt:
     __slots__ = ("_envelope", "_key", "digest", "statement_bytes")
 
     def __init__(self, statement: Mapping[str, Any], key: SigningKey | None = None) -> None:
-        self.statement_bytes = canonical_json(dict(statement))
-        self.digest = sha256_hex(self.statement_bytes)
+        self.statement_bytes: bytes = canonical_json(dict(statement))
+        self.digest: str = sha256_hex(self.statement_bytes)
         self._key = key
         self._envelope: bytes | None = None
 

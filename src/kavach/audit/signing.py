@@ -36,7 +36,7 @@ class PublicKey:
         self._key = key
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self._pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.id = hashlib.sha256(der).hexdigest()
+        self.id: str = hashlib.sha256(der).hexdigest()
 
     @classmethod
     def from_pem(cls, text: bytes) -> PublicKey:
@@ -96,7 +96,7 @@ class SigningKey:
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
-        self.public = PublicKey(key.public_key())
+        self.public: PublicKey = PublicKey(key.public_key())
 
     @classmethod
     def generate(cls) -> SigningKey:

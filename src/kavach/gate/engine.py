@@ -57,8 +57,8 @@ class Progress:
     __slots__ = ("covered", "next_start")
 
     def __init__(self, count: int) -> None:
-        self.next_start = [0] * count
-        self.covered = [0] * count
+        self.next_start: list[int] = [0] * count
+        self.covered: list[int] = [0] * count
 
     def copy(self) -> Progress:
         """Return one that goes its own way from here."""

@@ -18,6 +18,16 @@ CONTEXT_BYTES = 256
 """How far before and after its match a rule's `accept` may look."""
 
 
+def text_parts(value: bytes) -> list[bytes]:
+    """Return the runs of printable UTF-8 in a value, in order.
+
+    A shape that takes every byte above 0x7f for a letter stands in each megabyte of a picture or an archive, and runs
+    on into the noise behind a true find; the runs tell the two apart.
+    """
+    read = "".join(one if one.isprintable() else "\ufffd" for one in value.decode("utf-8", "replace"))
+    return [part.encode() for part in read.split("\ufffd") if part]
+
+
 class Unseen(Exception):
     """A rule looked behind its match, at bytes that have not come yet; never leaves the gate."""
 

@@ -171,7 +171,7 @@ class Reading:
         self._text = b""
         self._base = 0
         self._recent: set[Mark] = set()
-        self.decided = 0
+        self.decided: int = 0
 
     def feed(self, piece: bytes) -> list[Mark]:
         """Take more of the text; return the marks that can be told now, in offsets of the whole text."""

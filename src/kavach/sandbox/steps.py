@@ -40,6 +40,7 @@ from kavach.sandbox.passage import Passage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kavach.audit.events.announcer import Announcer
     from kavach.audit.log import AppendedRecord, AuditLog
     from kavach.audit.metrics import StepTimes
     from kavach.credentials import Injection
@@ -82,17 +83,17 @@ class Steps:
         self.policy = policy
         self.sandbox_id = sandbox_id
         self.requested = requested
-        self.gate = config.externalization or ExternalizationPolicy.for_preset(policy.preset)
-        self.voice = make_announcer(config, sandbox_id)
-        self.tally = Tally()
+        self.gate: ExternalizationPolicy = config.externalization or ExternalizationPolicy.for_preset(policy.preset)
+        self.voice: Announcer = make_announcer(config, sandbox_id)
+        self.tally: Tally = Tally()
         self.log: AuditLog | None = config.audit
         self.quarantine: QuarantineStore | None = config.quarantine
         self._lock = threading.Lock()
         self._known: dict[tuple[str, bytes], KnownSecret] = {}
         self._recorded: Enforcement | None = None
         self._scored: tuple[Enforcement | None, StrengthScore] = (None, StrengthScore(0))
-        self.watch = _make_watch(self, end)
-        self.policy_digest = policy_sha256(policy) if self.has_receipts else ""
+        self.watch: Watch | None = _make_watch(self, end)
+        self.policy_digest: str = policy_sha256(policy) if self.has_receipts else ""
         self.record(
             AuditEvent.CREATED,
             lambda: created_payload(config, policy_digest=self.policy_digest, requested=requested),

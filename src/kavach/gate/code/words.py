@@ -30,10 +30,10 @@ class WordReader(ABC):
 
     def __init__(self, text: str, at: int, end: int, depth: int) -> None:
         self.text = text
-        self.at = at
+        self.at: int = at
         self.end = end
-        self.depth = depth
-        self.is_whole = True
+        self.depth: int = depth
+        self.is_whole: bool = True
 
     @abstractmethod
     def pipelines(self, closer: str) -> tuple[Pipeline, ...]:

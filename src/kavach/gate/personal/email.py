@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kavach.gate.rule import Rule
+from kavach.gate.rule import Rule, text_parts
 from kavach.model.verdict import Severity
 
 if TYPE_CHECKING:
@@ -38,8 +38,15 @@ _FILES = frozenset(
 )
 
 
+def _written(address: bytes) -> bytes:
+    """What of an address is text, without the noise that the expression took for letters."""
+    return address if address.isascii() else next((part for part in text_parts(address) if b"@" in part), b"")
+
+
 def _is_address(found: Match) -> bool:
-    local, _, domain = found.group(1).rpartition(b"@")
+    local, _, domain = _written(found.group(1)).rpartition(b"@")
+    if not local or b"." not in domain[:-2]:  # noise beside an @, as in pictures and archives
+        return False
     if b".." in local or local[:1] in _MARKS or local.endswith(b".") or domain.rpartition(b".")[2].lower() in _FILES:
         return False
     if any(label.endswith(b"-") for label in domain.split(b".")):

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kavach.gate.expression import parse
-from kavach.gate.rule import Rule
+from kavach.gate.rule import Rule, text_parts
 from kavach.gate.secrets.chance import is_random, is_stand_in
 from kavach.gate.secrets.connections import is_password
 from kavach.gate.secrets.shape import OPERATOR, REST, is_apart
@@ -35,7 +35,7 @@ _PLAIN_KEY = r"((?:_KEY|_key|Key))"
 _NAME = r"([\w.\-]{0,40})"
 _SIGNS = r"A-Za-z0-9_.=/+~@$%:!#^*-"
 _VALUE = rf"([{_SIGNS}]{{10,400}}(?:&[@!#$%^*][&{_SIGNS}]{{0,100}})?)"  # & and a letter: an address' next value
-_WORD = r"([^\s\"'`<>\\,;(){}]{5,200})"
+_WORD = r"([^\s\x00-\x1f\x7f\"'`<>\\,;(){}]{5,200})"
 _QUOTED_WORD = (
     rf"{_PHRASE_WORDS}{_NAME}{REST}(?:=>|:{{1,3}}=|[.?+|!]?={{1,3}}|\|\||:|,|\()"
     r"[ \t\\(\[]{0,8}[brufBRUF@]{0,2}\\?[\"'`]([^\s\"'`<>\\]{5,200})\\?[\"'`]"
@@ -106,7 +106,9 @@ def _is_quoted_password(found: Match) -> bool:
 
 
 def _is_bare_password(found: Match) -> bool:
-    value = found.group(3).rstrip(b".,;:&")
+    written = found.group(3)
+    value = written if written.isascii() else max(text_parts(written), key=len, default=b"")
+    value = value.rstrip(b".,;:&")
     if not _is_secret_name(b"", found.group(1), found.group(2)) or _CALL.match(value) or found.after(1) in {b"(", b"["}:
         return False
     return len(value) >= 8 and _is_chosen(value)
