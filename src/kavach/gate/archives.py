@@ -1,7 +1,7 @@
 """Archives whose members would be written outside the folder that they are unpacked in.
 
 Enforces: names, links and devices of ZIP and tar are read without unpacking; compressed tar up to a budget. Does not:
-look inside members, or into archives within archives. May be used by: kavach.gate.binary.
+look inside members (`kavach.gate.members` does). May be used by: kavach.gate.binary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNPACKED_BYTES = 16 << 20
-"""How much of a compressed tar is unpacked to read its members' names; protects memory and time."""
+"""How much of an archive is unpacked, for its contents or for its members' names; protects memory and time."""
 MEMBERS_READ = 100_000
 """How many members are read; protects time."""
 

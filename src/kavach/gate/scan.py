@@ -18,6 +18,7 @@ from kavach.gate.findings import place_of
 from kavach.gate.known import needles_of
 from kavach.gate.labels import Labels
 from kavach.gate.layer import Compiled, Layer, compile_rules
+from kavach.gate.members import packed_texts
 from kavach.gate.needles import Needles, compile_needles
 from kavach.gate.normalise import border, plain
 from kavach.gate.regions import WHOLE, Blocks
@@ -39,6 +40,7 @@ _HOMES = (
     ("kavach.gate.binary", "BINARY"),
 )
 _JUNCTION_BYTES = 4096  # how much of either stream is read over their junction
+_UNREAD_MESSAGE = "An archive with a part that cannot be read, or that is larger than what is read of it."
 _CUT_MESSAGE = "The output was cut here, within what may have been the beginning of a find."
 PIECE_BYTES = 1 << 20
 """In pieces of this size a whole text is read: memory stays bounded, however long it is."""
@@ -81,7 +83,24 @@ def scan_bytes(
     for scanner in chosen:
         if scanner.name in WHOLE:
             marks += scanner.inspect(data, [mark for mark in marks if mark.scanner == scanner.name])
+    marks += _packed(data, chosen, known)
     return sorted(marks, key=place_of)
+
+
+def _packed(data: bytes, chosen: Sequence[Scanner], known: Sequence[KnownSecret]) -> list[Mark]:
+    """Return a mark over all of an artifact for each kind of thing that lies packed in it, or was not read there."""
+    inner = tuple(one for one in chosen if one.name not in _NOT_ENCODED)
+    if not inner and not known:
+        return []
+    seen: dict[tuple[str, str], Mark] = {}
+    for text in packed_texts(data):
+        if text is None:
+            found = [Mark("encoded", "unread-archive", "encoding", Severity.MEDIUM, _UNREAD_MESSAGE, 0, 0)]
+        else:
+            found = Reading(inner, known).close(text)
+        for mark in found:
+            seen.setdefault((mark.scanner, mark.rule), mark._replace(start=0, end=len(data)))
+    return list(seen.values())
 
 
 def scan_junction(
