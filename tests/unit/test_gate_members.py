@@ -125,6 +125,14 @@ def test_a_member_hidden_in_another_ones_bytes_is_found() -> None:
     assert any(one.rule == "aws-access-key-id" for one in scan(bytes(header) + inner).findings)
 
 
+def test_what_is_told_by_a_name_alone_takes_no_archive_along() -> None:
+    text = b'password = "Tr0ub4dor&3-horse"\n'
+    assert b"[REDACTED:" in scan(text).redacted
+    data = zipped(text)
+    result = scan(data)
+    assert (result.redacted, [one.rule for one in result.findings]) == (data, ["generic-password"])
+
+
 def test_nothing_is_unpacked_where_no_scanner_would_read_it() -> None:
     policy = ExternalizationPolicy(secrets="off", personal="redact")
     assert scan(PACKED["zip"], policy).redacted == PACKED["zip"]

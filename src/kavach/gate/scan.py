@@ -99,7 +99,9 @@ def _packed(data: bytes, chosen: Sequence[Scanner], known: Sequence[KnownSecret]
         else:
             found = Reading(inner, known).close(text)
         for mark in found:
-            seen.setdefault((mark.scanner, mark.rule), mark._replace(start=0, end=len(data)))
+            # All of the artifact would go: what is told by a name alone stands once in some megabytes of any source.
+            severity = Severity.LOW if mark.category == "generic" else mark.severity
+            seen.setdefault((mark.scanner, mark.rule), mark._replace(start=0, end=len(data), severity=severity))
     return list(seen.values())
 
 
