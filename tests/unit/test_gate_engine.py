@@ -18,7 +18,7 @@ def rule(expression: str, max_bytes: int = 64, **more: object) -> Rule:
 
 def spans(one: Rule, text: bytes) -> list[tuple[int, int]]:
     patterns = PatternSet([Entry("s", one)])
-    marks, _ = patterns.sweep(text, len(text), Progress(1), is_last=True)
+    marks, _ = patterns.sweep(text, len(text), Progress(), is_last=True)
     return sorted((mark.start, mark.end) for mark in marks)
 
 
@@ -74,7 +74,7 @@ def test_every_byte_of_a_text_can_be_any_byte() -> None:
 
 def test_a_rule_that_looks_behind_the_text_waits_for_more() -> None:
     one = rule(r"ab", accept=lambda match: match.after(2) == b"cd")
-    patterns, progress = PatternSet([Entry("s", one)]), Progress(1)
+    patterns, progress = PatternSet([Entry("s", one)]), Progress()
     assert patterns.sweep(b"..ab", 4, progress, is_last=False) == ([], 2)
     marks, _ = patterns.sweep(b"..abcd", 6, progress, is_last=False)
     assert [(mark.start, mark.end) for mark in marks] == [(2, 4)]
@@ -83,7 +83,7 @@ def test_a_rule_that_looks_behind_the_text_waits_for_more() -> None:
 
 
 def test_what_was_looked_at_is_not_found_again() -> None:
-    patterns, progress = PatternSet([Entry("s", rule("ab"))]), Progress(1)
+    patterns, progress = PatternSet([Entry("s", rule("ab"))]), Progress()
     assert len(patterns.sweep(b"ab..", 4, progress, is_last=False)[0]) == 1
     assert patterns.sweep(b"ab..ab", 6, progress, is_last=True)[0][0].start == 4
 
@@ -99,6 +99,6 @@ def test_both_ways_to_choose_rules_find_the_same(monkeypatch: pytest.MonkeyPatch
     for few in (0, 1 << 30):
         monkeypatch.setattr(engine, "FEW_BYTES", few)
         patterns = PatternSet([Entry("s", one) for one in some])
-        found.append(sorted(patterns.sweep(text, len(text), Progress(3), is_last=True)[0]))
+        found.append(sorted(patterns.sweep(text, len(text), Progress(), is_last=True)[0]))
     assert found[0] == found[1]
     assert len(found[0]) > 1000

@@ -50,26 +50,42 @@ class Progress:
     """How far each rule of a set has come in a text that arrives in pieces.
 
     Attributes:
-        next_start: the first place where a match of this rule may begin that nobody has looked at.
-        covered: the end of the last thing that this rule marked: what lies inside is part of it.
+        floor: the first place where a match may begin that nobody has looked at, for every rule not in `own`.
+        own: that place for the few rules that wait behind the floor or are beyond it.
+        covered: the end of the last thing that a rule marked, where it marked one: what lies inside is part of it.
     """
 
-    __slots__ = ("covered", "next_start")
+    __slots__ = ("covered", "floor", "own")
 
-    def __init__(self, count: int) -> None:
-        self.next_start: list[int] = [0] * count
-        self.covered: list[int] = [0] * count
+    def __init__(self) -> None:
+        self.floor: int = 0
+        self.own: dict[int, int] = {}
+        self.covered: dict[int, int] = {}
+
+    def next_start(self, number: int) -> int:
+        """Return the first place where a match of a rule may begin that nobody has looked at."""
+        return self.own.get(number, self.floor)
+
+    def first_start(self) -> int:
+        """Return the least of all rules' places."""
+        return min(self.floor, min(self.own.values(), default=self.floor))
+
+    def move_on(self, stop: int, waits: dict[int, int]) -> None:
+        """Let every rule go on at `stop`, or where it has been beyond that, or where it waits."""
+        self.floor = stop
+        self.own = {number: at for number, at in self.own.items() if at > stop} | waits
 
     def copy(self) -> Progress:
         """Return one that goes its own way from here."""
-        made = Progress(0)
-        made.next_start, made.covered = list(self.next_start), list(self.covered)
+        made = Progress()
+        made.floor, made.own, made.covered = self.floor, dict(self.own), dict(self.covered)
         return made
 
     def shift(self, count: int) -> None:
         """Let offsets count from a place `count` bytes further on."""
-        self.next_start = [max(0, at - count) for at in self.next_start]
-        self.covered = [max(0, at - count) for at in self.covered]
+        self.floor = max(0, self.floor - count)
+        self.own = {number: max(0, at - count) for number, at in self.own.items()}
+        self.covered = {number: at - count for number, at in self.covered.items() if at > count}
 
 
 class PatternSet:
@@ -95,13 +111,12 @@ class PatternSet:
         for number, entry in enumerate(entries):
             for literal in entry.rule.literals:
                 by_literal.setdefault(literal, []).append(number)
-        self._by_literal = list(by_literal.items())
+        self._by_first_byte: dict[int, list[tuple[bytes, list[int]]]] = {}
+        for literal, numbers in by_literal.items():
+            self._by_first_byte.setdefault(literal[0], []).append((literal, numbers))
         self._lock = threading.Lock()
         self._windows: _Windows | None = None
         self._seen_bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._rules)
 
     def sweep(self, text: bytes, stop: int, progress: Progress, *, is_last: bool) -> tuple[list[Mark], int]:
         """Find what begins before `stop` and has not been looked at yet.
@@ -116,30 +131,28 @@ class PatternSet:
             The marks, in no order, and the first place where a rule has to see more before it can tell, else `stop`.
         """
         marks: list[Mark] = []
-        starts = progress.next_start
         waits: dict[int, int] = {}
-        for low, high, number in self._candidates(text, min(starts, default=stop), stop):
+        for low, high, number in self._candidates(text, progress.first_start(), stop):
             if number not in waits:
                 waits_at = self._rules[number].sweep(text, low, high, number, progress, marks, is_last=is_last)
                 if waits_at is not None:
                     waits[number] = waits_at
-        progress.next_start = [max(at, stop) for at in progress.next_start]
-        for number, waits_at in waits.items():
-            progress.next_start[number] = waits_at
+        progress.move_on(stop, waits)
         return marks, min(waits.values(), default=stop)
 
     def _candidates(self, text: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield (from, to, rule) in order, so that every match that begins in [start, stop) begins in one of them."""
-        if start >= stop:
+        if start >= stop or not self._rules:
             return
         self._seen_bytes += stop - start
         if self._windows is None and (self._seen_bytes <= FEW_BYTES or not _has_set_engine()):
             around = text[max(0, start - CONTEXT_BYTES) :]
             lowered = (around if self._reading is None else self._reading(around)).lower()
             chosen = set(self._unconditional)
-            for literal, numbers in self._by_literal:
-                if literal in lowered:
-                    chosen.update(numbers)
+            for first in set(lowered):
+                for literal, numbers in self._by_first_byte.get(first, ()):
+                    if literal in lowered:
+                        chosen.update(numbers)
             for number in sorted(chosen):
                 yield start, stop, number
             return
@@ -168,7 +181,7 @@ class _Exact:
         self, text: bytes, low: int, high: int, number: int, progress: Progress, marks: list[Mark], *, is_last: bool
     ) -> int | None:
         """Append the marks of matches that begin in [low, high); return where one has to wait, None = nowhere."""
-        at = max(low, progress.next_start[number])
+        at = max(low, progress.next_start(number))
         while at < high and (found := self._find(text, at, high, is_last=is_last)) is not None:
             match, is_cut = found
             at, end = match.spans[0]
@@ -179,14 +192,14 @@ class _Exact:
             if is_held:
                 self._mark(match, number, progress, marks)
             at = max(at + 1, end - CUT_BYTES if is_cut else end if is_held and self.rule.max_bytes > BLOCK_BYTES else 0)
-        progress.next_start[number] = max(progress.next_start[number], high, at)
+        progress.own[number] = max(progress.next_start(number), high, at)
         return None
 
     def _mark(self, match: Match, number: int, progress: Progress, marks: list[Mark]) -> None:
         rule, (start, end) = self.rule, match.spans[self.rule.group]
         if start < 0:  # the thing itself took no part: the whole match stands for it
             start, end = match.spans[0]
-        if end > progress.covered[number]:
+        if end > progress.covered.get(number, 0):
             progress.covered[number] = end
             marks.append(Mark(self.entry.scanner, rule.name, rule.category, rule.severity, rule.message, start, end))
 
@@ -221,7 +234,7 @@ class _Windows:
         ]
         self._overlap = (SEED_BYTES + 1) * stretch
         self._reading = reading
-        self._thread = threading.local()
+        self._idle: list[Any] = []  # scratch spaces that nobody is using
         numbers: dict[str, list[int]] = {}  # rules with one seed share it
         for number, seed in enumerate(seeds):
             if shortest(seed.node):
@@ -231,23 +244,27 @@ class _Windows:
 
     def candidates(self, text: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield (from, to, rule), window after window."""
-        scratch, view = self._scratch(), memoryview(text)
+        view = memoryview(text)
         for low in range(start, min(len(text), stop + self._overlap), WINDOW_BYTES):
             high = min(len(text), low + WINDOW_BYTES)
             groups: list[int] = []
             window: bytes | memoryview = view[max(0, low - self._overlap) : high]
             if self._reading is not None:
                 window = self._reading(bytes(window))
-            if self._database is not None:
-                self._database.scan(window, _note, context=groups, scratch=scratch)
+            self._scan(window, groups)
             for number in chain(self._always, *(self._groups[group] for group in groups)):
                 yield max(start, low - self._overlap - self._lead[number]), min(stop, high), number
 
-    def _scratch(self) -> Any:  # noqa: ANN401 - the engine's own type
-        # SECURITY: the engine must not be entered twice with one scratch space.
-        if self._database is not None and not hasattr(self._thread, "scratch"):
-            self._thread.scratch = self._database.scratch.clone()
-        return getattr(self._thread, "scratch", None)
+    def _scan(self, window: bytes | memoryview, groups: list[int]) -> None:
+        if self._database is None:
+            return
+        # SECURITY: the engine must not be entered twice with one scratch space; a scan that raises loses its own.
+        try:
+            scratch = self._idle.pop()
+        except IndexError:
+            scratch = self._database.scratch.clone()
+        self._database.scan(window, _note, context=groups, scratch=scratch)
+        self._idle.append(scratch)
 
 
 def _compile_set(seeds: list[str]) -> Any:  # noqa: ANN401 - the engine's own type

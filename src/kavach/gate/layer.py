@@ -87,7 +87,7 @@ class Layer:
         self._rules = rules
         self._lines = Lines(scanners)
         self._look_inside = look_inside
-        self._progress = [(Progress(len(one.plain)), Progress(len(one.broken))) for one in rules]
+        self._progress = [(Progress(), Progress()) for _ in rules]
         self._spent_bytes = 0
 
     def follow(self, other: Layer) -> None:

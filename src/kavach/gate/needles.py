@@ -47,13 +47,10 @@ class _Exact:
     def __init__(self, needles: Sequence[Needle]) -> None:
         self._needles = [(one, frozenset(map(unwrap, one.forms))) for one in needles]
 
-    def __len__(self) -> int:
-        return len(self._needles)
-
     def sweep(self, text: bytes, stop: int, progress: Progress, *, is_last: bool) -> tuple[list[Mark], int]:
         """Return the marks that begin before `stop` and were not told before; nothing of it ever waits."""
         del is_last
-        start = min(progress.next_start, default=stop)
+        start = progress.floor
         marks: list[Mark] = []
         if start < stop:
             whole = unwrap(text)
@@ -64,14 +61,11 @@ class _Exact:
                         for begin, end in _occurrences(text, whole, form)
                         if start <= begin < stop
                     )
-            progress.next_start = [max(at, stop) for at in progress.next_start]
+            progress.move_on(stop, {})
         return marks, stop
 
 
 class _Nothing:
-    def __len__(self) -> int:
-        return 0
-
     def sweep(self, text: bytes, stop: int, progress: Progress, *, is_last: bool) -> tuple[list[Mark], int]:
         """Return nothing, and that nothing waits."""
         del text, progress, is_last
