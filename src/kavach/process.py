@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kavach.model.command import Command
     from kavach.model.result import ExecResult
     from kavach.sandbox import Sandbox
+    from kavach.sandbox.passage import Released
 
 
 _END_S = 2.0  # protects the end of the interpreter from a command that does not die
@@ -140,20 +141,20 @@ class Process:
             os.close(reader)
 
     def _take(self, is_error: bool, content: bytes) -> None:  # noqa: FBT001 - the form a wall calls back in
-        self._put(self._passage.pass_on(content, is_error=is_error), is_error=is_error)
+        self._put(self._passage.pass_on(content, is_error=is_error))
         if self._passage.withheld is not None:
             self.kill()
 
-    def _put(self, released: bytes, *, is_error: bool) -> None:
-        if released:
-            self._chunks.put(Chunk(released, "stderr" if is_error else "stdout"))
+    def _put(self, released: Released) -> None:
+        for is_error, content in released:
+            if content:
+                self._chunks.put(Chunk(content, "stderr" if is_error else "stdout"))
 
     def _pump(self, running: Running) -> None:
         try:
             with self._passage:
                 raw = drive(running)
-                for is_error in (False, True):
-                    self._put(self._passage.pass_rest(is_error=is_error), is_error=is_error)
+                self._put(self._passage.pass_rest())
                 self._result = self._passage.conclude(raw)
         except BaseException as error:  # noqa: BLE001 - kept for whoever waits; a thread has nobody to raise to
             self._error = error

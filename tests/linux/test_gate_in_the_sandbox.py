@@ -265,6 +265,42 @@ def test_a_stream_under_redact_shows_labels_at_every_cut(proxy):
         assert b"".join(sandbox.stream(printed(program))) == b"x [REDACTED:token] y"
 
 
+ALTERNATING = (
+    "import os, time\n"
+    "word = os.environ['T'].encode()\n"
+    "for at in range(0, len(word), 6):\n"
+    "    os.write(1 + at // 6 % 2, word[at:at + 6] + b'\\n'); time.sleep(0.2)\n"
+)
+
+
+def assert_no_part_of_the_long_word(streamed, ended):
+    for text in (streamed, ended.stdout_bytes + ended.stderr_bytes):
+        assert b"[REDACTED:token]" in text
+        assert not [at for at in range(0, len(LONG_WORD) - 6, 6) if LONG_WORD[at : at + 6].encode() in text]
+
+
+def test_a_secret_that_alternates_between_both_streams_is_redacted_in_the_stream_and_in_the_result():
+    proxy = CredentialProxy()
+    proxy.register("Token", LONG_WORD)
+    with Sandbox(secrets=[SecretRef("Token", EnvVar("T"))], credentials=proxy) as sandbox:
+        process = sandbox.spawn(printed(ALTERNATING))
+        streamed = b"".join(process.stream())
+        assert_no_part_of_the_long_word(streamed, process.wait(DEADLINE_S))
+
+
+def test_an_awaited_secret_that_alternates_between_both_streams_is_redacted_likewise(run_async):
+    proxy = CredentialProxy()
+    proxy.register("Token", LONG_WORD)
+
+    async def act():
+        async with AsyncSandbox(secrets=[SecretRef("Token", EnvVar("T"))], credentials=proxy) as sandbox:
+            process = await sandbox.spawn(printed(ALTERNATING))
+            streamed = b"".join([chunk async for chunk in process.stream()])
+            assert_no_part_of_the_long_word(streamed, await process.wait(DEADLINE_S))
+
+    run_async(act)
+
+
 def test_beyond_the_output_cap_the_flag_is_set_and_the_tail_never_leaves():
     program = f"print('a' * (1 << 20)); print('key={KEY}')"
     with Sandbox() as sandbox:

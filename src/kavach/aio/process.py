@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kavach.backends.base import Running
     from kavach.model.result import ExecResult
     from kavach.sandbox import Sandbox
-    from kavach.sandbox.passage import Passage
+    from kavach.sandbox.passage import Passage, Released
 
 _tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds its tasks weakly
 
@@ -224,19 +224,19 @@ class Taking:
 
     def take(self, is_error: bool, content: bytes) -> None:  # noqa: FBT001 - the form a wall calls back in
         """Queue what may be seen of a chunk."""
-        self._put(self.passage.pass_on(content, is_error=is_error), is_error=is_error)
+        self._put(self.passage.pass_on(content, is_error=is_error))
         if self.passage.withheld is not None and self.on_withheld is not None:
             self.on_withheld()
 
     def finish(self) -> None:
         """Queue what had to wait for the end of the output."""
-        for is_error in (False, True):
-            self._put(self.passage.pass_rest(is_error=is_error), is_error=is_error)
+        self._put(self.passage.pass_rest())
 
-    def _put(self, released: bytes, *, is_error: bool) -> None:
-        if released:
-            self._chunks.append(Chunk(released, "stderr" if is_error else "stdout"))
-            self._wake()
+    def _put(self, released: Released) -> None:
+        for is_error, content in released:
+            if content:
+                self._chunks.append(Chunk(content, "stderr" if is_error else "stdout"))
+                self._wake()
 
     def end(self) -> None:
         """Let every reader end when the queue is empty."""

@@ -53,6 +53,7 @@ def release(
     known: Sequence[KnownSecret] = (),
     scanners: Sequence[Scanner] | None = None,
     salt: bytes = b"",
+    also: tuple[Sequence[Mark], Sequence[Mark]] = ((), ()),
 ) -> ExecResult:
     """Return what may be known of a run.
 
@@ -65,6 +66,7 @@ def release(
         known: the secrets that the run was given, and planted canaries.
         scanners: what to look with; None = all there are.
         salt: random, 16 to 64 bytes, of this result alone; evidence is masked with it.
+        also: what was found in standard output and in standard error while they came, and cannot be seen afterwards.
 
     Returns:
         The result; with verdict `quarantine` or `block` its reason is `withheld` and it holds no output byte. Whoever
@@ -75,7 +77,7 @@ def release(
     size = len(raw.stdout) + len(raw.stderr)
     if not size and not raw.stdout_dropped_bytes and not raw.stderr_dropped_bytes:
         return _result(raw, sandbox_id, score, requested, (Verdict.PASS, b"", b"", ()))
-    done, why = run_guarded(lambda: _judge_both(raw, policy, known, scanners, salt), deadline_s(size))
+    done, why = run_guarded(lambda: _judge_both(raw, policy, known, scanners, salt, also), deadline_s(size))
     judged = (Verdict.QUARANTINE, b"", b"", (_failure(why),)) if done is None else done
     return _result(raw, sandbox_id, score, requested, judged)
 
@@ -153,12 +155,13 @@ def _judge_both(
     known: Sequence[KnownSecret],
     scanners: Sequence[Scanner] | None,
     salt: bytes,
+    seen: tuple[Sequence[Mark], Sequence[Mark]],
 ) -> tuple[Verdict, bytes, bytes, tuple[Finding, ...]]:
     out_marks, err_marks = scan_junction(raw.stdout, raw.stderr, policy, known=known, scanners=scanners)
     done: list[Judged] = []
     for name, data, also, dropped in (
-        ("stdout", raw.stdout, out_marks, raw.stdout_dropped_bytes),
-        ("stderr", raw.stderr, err_marks, raw.stderr_dropped_bytes),
+        ("stdout", raw.stdout, {*out_marks, *seen[0]}, raw.stdout_dropped_bytes),
+        ("stderr", raw.stderr, {*err_marks, *seen[1]}, raw.stderr_dropped_bytes),
     ):
         marks = scan_bytes(data, policy, known=known, scanners=scanners, is_cut=dropped > 0)
         marks = sorted((*marks, *also), key=place_of)

@@ -24,6 +24,7 @@ from kavach.model.verdict import ExternalizationPolicy, Finding, Severity, Verdi
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kavach.gate.joint import Side
     from kavach.gate.known import KnownSecret
     from kavach.gate.rule import Mark, Scanner
 
@@ -39,6 +40,7 @@ class StreamScanner:
         known: values that must not come out, whatever the scanners think.
         scanners: what to look with; None = all there are.
         random: where the salt of the evidence comes from.
+        side: what reads this stream and another as one text; None = it stands alone.
 
     Raises:
         ConfigError: the policy is not an `ExternalizationPolicy`, or a field of it is wrong.
@@ -52,6 +54,7 @@ class StreamScanner:
         known: Sequence[KnownSecret] = (),
         scanners: Sequence[Scanner] | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        side: Side | None = None,
     ) -> None:
         self._policy = ExternalizationPolicy.redact() if policy is None else policy
         if not isinstance(self._policy, ExternalizationPolicy):
@@ -60,6 +63,7 @@ class StreamScanner:
         chosen = chosen_scanners(self._policy, scanners)
         free = {one.name for one in chosen if decide(one.name, Severity.CRITICAL, self._policy) is Action.REPORT}
         self._reading = Reading(chosen, known, free=frozenset(free))
+        self._side = side
         self._tally = Tally(stream, random(SALT_BYTES))
         self._verdict = Verdict.PASS if self._policy.enabled else Verdict.NOT_SCANNED
         self._waiting = b""  # what has come and was not released
@@ -108,12 +112,22 @@ class StreamScanner:
             self._is_over = is_last
             return chunk
         self._waiting += chunk
-        marks, why = attempt(self._reading.close if is_last else lambda: self._reading.feed(chunk))
-        if marks is None:
+        found, why = attempt(lambda: self._read(chunk, is_last=is_last))
+        if found is None:
             raise self._cut(f"the stream was cut: {why}")
+        marks, decided = found
         self._judge(marks)
         self._is_over = is_last
-        return self._release(self._released + len(self._waiting) if is_last else self._reading.decided)
+        return self._release(decided)
+
+    def _read(self, chunk: bytes, *, is_last: bool) -> tuple[Sequence[Mark], int]:
+        """Return what is found now, and up to where the stream is known: by itself, and beside the other."""
+        marks = self._reading.close() if is_last else self._reading.feed(chunk)
+        decided = self._released + len(self._waiting) if is_last else self._reading.decided
+        if self._side is None:
+            return marks, decided
+        more, limit = self._side.close() if is_last else self._side.feed(chunk)
+        return [*marks, *more], min(decided, limit)
 
     def _judge(self, marks: Sequence[Mark]) -> None:
         for mark in marks:

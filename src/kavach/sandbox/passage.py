@@ -34,12 +34,13 @@ from kavach.audit.receipt import Receipt, host_facts
 from kavach.audit.statement import make_statement
 from kavach.errors import BackendError, KavachError, Withheld
 from kavach.gate.evidence import SALT_BYTES
+from kavach.gate.joint import Joint, Side
 from kavach.gate.release import release
 from kavach.model.result import EndReason
 from kavach.model.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from kavach.audit.log import AppendedRecord
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from kavach.model.result import ExecResult, RawResult
     from kavach.sandbox.steps import Steps
     from kavach.sandbox.watch import Watch
+
+    Released = Sequence[tuple[bool, bytes]]  # (is stderr, bytes), in the order in which they leave
 
 
 class Passage:
@@ -70,6 +73,7 @@ class Passage:
         self._clock = StepClock()
         self._intent: AppendedRecord | None = None
         self._streams: dict[bool, StreamScanner] | None = None
+        self._joint: Joint | None = None
         self._is_judging = False
         self._has_outcome = False
         #: Whether the command was let go; set by who starts it.
@@ -145,6 +149,7 @@ class Passage:
                 policy=steps.gate,
                 known=steps.known,
                 salt=os.urandom(SALT_BYTES),
+                also=((), ()) if self._joint is None else self._joint.marks,
             )
             if self.withheld is not None and result.verdict.is_released:
                 result = _as_withheld(result, self.withheld)
@@ -185,34 +190,43 @@ class Passage:
         steps.record(AuditEvent.OUTCOME, lambda: outcome_payload(result, intent_serial=self._serial, receipt=receipt))
         return msgspec.structs.replace(result, receipt=receipt)
 
-    def pass_on(self, chunk: bytes, *, is_error: bool) -> bytes:
-        """Return what of a streamed output may leave now; nothing once `withheld` is set, and then end the command."""
+    def pass_on(self, chunk: bytes, *, is_error: bool) -> Released:
+        """Return what of both streams may leave now; nothing once `withheld` is set, and then end the command."""
         if not self._steps.gate.enabled:
-            return chunk
-        return self._pass(lambda: self._stream(is_error=is_error).feed(chunk))
+            return ((is_error, chunk),)
+        # The other stream is asked too: this chunk may have decided what it held back.
+        feeds = {is_error: chunk, not is_error: b""}
+        return self._pass(lambda: [(error, self._stream(error).feed(part)) for error, part in feeds.items()])
 
-    def pass_rest(self, *, is_error: bool) -> bytes:
-        """Return what of a stream had to wait for its end."""
+    def pass_rest(self) -> Released:
+        """Return what of both streams had to wait for their end."""
         if self._streams is None:
-            return b""
-        return self._pass(lambda: self._stream(is_error=is_error).close())
+            return ()
+        return self._pass(lambda: [(error, self._stream(error).close()) for error in (False, True)])
 
-    def _pass(self, step: Callable[[], bytes]) -> bytes:
+    def _pass(self, step: Callable[[], Released]) -> Released:
         if self.withheld is not None:
-            return b""
+            return ()
         try:
             return step()
         except Withheld as withheld:
             self.withheld = withheld
-            return b""
+            return ()
 
-    def _stream(self, *, is_error: bool) -> StreamScanner:
+    def _stream(self, is_error: bool) -> StreamScanner:  # noqa: FBT001 - which of the two is asked for
         if self._streams is None:
             from kavach.gate.stream import StreamScanner
 
             known, gate = self._steps.known, self._steps.gate
+            if known:
+                self._joint = Joint(known)
             self._streams = {
-                error: StreamScanner(gate, stream="stderr" if error else "stdout", known=known)
+                error: StreamScanner(
+                    gate,
+                    stream="stderr" if error else "stdout",
+                    known=known,
+                    side=None if self._joint is None else Side(self._joint, error),
+                )
                 for error in (False, True)
             }
         return self._streams[is_error]
