@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ import struct
 import pytest
 
 from kavach.launcher import wire
+from kavach.linux import memory
 
 DEEPEST = 8
 
@@ -66,6 +68,23 @@ def test_large_message_arrives_whole_and_leaves_no_descriptor(pair, size):
     wire.send(left, content)
     assert wire.receive(right)[:2] == (content, [])
     assert open_count() == before
+
+
+@pytest.mark.parametrize(
+    ("refused", "code"), [(False, errno.EACCES), (True, errno.EINVAL)], ids=["vm.memfd_noexec=2", "before 6.3"]
+)
+def test_large_message_travels_whatever_the_kernel_says_to_memory_without_code(pair, monkeypatch, refused, code):
+    create = os.memfd_create
+
+    def strange(name, flags):
+        if bool(flags & memory.MFD_NOEXEC_SEAL) is refused:
+            raise OSError(code, os.strerror(code))
+        return create(name, flags & ~memory.MFD_NOEXEC_SEAL)  # what this test's own kernel surely knows
+
+    monkeypatch.setattr(os, "memfd_create", strange)
+    left, right = pair
+    wire.send(left, bytes(1 << 20))
+    assert wire.receive(right)[0] == bytes(1 << 20)
 
 
 def test_large_message_keeps_the_order_of_its_descriptors(pair):

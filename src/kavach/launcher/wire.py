@@ -11,7 +11,7 @@ import _socket
 import os
 import struct
 
-from kavach.linux import uapi
+from kavach.linux import memory, uapi
 
 TYPE_CHECKING = False  # the typing module is not part of the jail
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def send(channel: _socket.socket, value: object, descriptors: tuple[int, ...] = 
         raise ValueError("message too large")
     try:
         if len(body) > MAXIMUM_INLINE_BYTES:
-            spill = os.memfd_create("kavach-message", os.MFD_CLOEXEC)
+            spill = memory.create_memory("kavach-message")
             _write_all(spill, body)
             descriptors = (*descriptors, spill)
             body = b"M" + _LENGTH.pack(len(body))

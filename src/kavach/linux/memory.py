@@ -1,7 +1,7 @@
 """Memory behind a descriptor that nobody can change once it is sealed (memfd_create(2), Linux 3.17).
 
 Guarantees: nothing can be executed from it where the kernel knows how to say so. Does not: write to it. May be called
-by: the host's side; importing it works on every platform, calling it on Linux.
+by: the host's side, and the jail for a long message; importing it works on every platform, calling it on Linux.
 """
 
 from __future__ import annotations
