@@ -317,16 +317,6 @@ def test_a_right_that_no_kernel_has_is_refused_by_making_the_ruleset(victim):
     assert seen == {"unknown": "EINVAL", "empty": "ENOMSG"}
 
 
-@pytest.mark.landlock(7)
-def test_restrict_flags_are_probed_without_restricting(victim):
-    seen = victim("""
-        prctl(38, 1, 0, 0, 0)
-        known, unknown = landlock.has_restrict_flags(abi.rights(7)[3]), landlock.has_restrict_flags(1 << 31)
-        report(known=known, unknown=unknown, free=attempt(lambda: opened("out/file", os.O_RDWR)))
-    """)
-    assert seen == {"known": True, "unknown": False, "free": "ok"}
-
-
 LYING_FILTER = """
         # Answers "0" to every Landlock call without running it, as a careless outer sandbox does.
         def op(code, jt, jf, k):
@@ -351,11 +341,10 @@ def test_an_outer_filter_that_fakes_success_is_not_taken_for_a_ruleset(victim):
         claimed = landlock.abi_version()
         made = attempt(lambda: landlock.create_ruleset(abi.LANDLOCK_ACCESS_FS_EXECUTE, 0, 0))
         probed = landlock.probe_rights()
-        flags = landlock.has_restrict_flags(7)
         stdin = attempt(lambda: os.fstat(0))
-        report(claimed=claimed, made=made, probed=list(probed), flags=flags, stdin=stdin)
+        report(claimed=claimed, made=made, probed=list(probed), stdin=stdin)
     """)
-    assert seen == {"claimed": 0, "made": "EPROTO", "probed": [0, 0, 0], "flags": False, "stdin": "ok"}
+    assert seen == {"claimed": 0, "made": "EPROTO", "probed": [0, 0, 0], "stdin": "ok"}
 
 
 @pytest.mark.needs("linux")

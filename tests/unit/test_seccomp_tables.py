@@ -76,8 +76,6 @@ def test_argument_beyond_the_prototype_is_refused():
         syscalls.argument_mask("socket", 3)
     with pytest.raises(ValueError, match="0 arguments"):
         syscalls.argument_mask("tuxcall", 0)
-    assert syscalls.argument_count("socket") == 3
-    assert syscalls.argument_count("tuxcall") == 0
 
 
 def test_every_prototype_belongs_to_a_call_and_has_at_most_six_arguments():

@@ -30,7 +30,6 @@ LANDLOCK_RULE_NET_PORT = 2  # linux/landlock.h; 6.7
 
 _S_IFMT = 0o170000  # linux/stat.h; 1.0
 _S_IFDIR = 0o040000  # linux/stat.h; 1.0
-_NO_RULESET = -2  # never a descriptor, and not -1, which restrict_self understands since 6.15
 
 
 def abi_version() -> int:
@@ -153,27 +152,3 @@ def probe_rights() -> tuple[int, int, int]:
             continue
         return fs, net, scoped
     return 0, 0, 0
-
-
-def has_restrict_flags(flags: int) -> bool:
-    """Return whether `restrict_self` knows these flags, without restricting anything.
-
-    The kernel looks at the flags before it looks at the descriptor, so a wrong descriptor tells the two
-    apart.
-
-    Args:
-        flags: `LANDLOCK_RESTRICT_SELF_*`.
-
-    Raises:
-        OSError: EPERM while no_new_privs is not set, ENOSYS or EOPNOTSUPP without Landlock.
-    """
-    try:
-        libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, _NO_RULESET, flags)
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            return True
-        if error.errno == errno.EINVAL:
-            return False
-        raise
-    # SECURITY: success with a descriptor that cannot exist means that the kernel never saw the call.
-    return False

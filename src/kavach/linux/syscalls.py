@@ -34,11 +34,6 @@ def numbers(arch: str) -> dict[str, int]:
         raise ValueError(f"no system call table for {arch}; there is one for {', '.join(_NUMBERS)}") from None
 
 
-def argument_count(call: str) -> int:
-    """Return how many arguments of the call a filter may compare; 0 where the prototype is not known."""
-    return len(PROTOTYPES.get(call, ""))
-
-
 def argument_mask(call: str, index: int) -> int:
     """Return the bits of the argument's register that the kernel reads: 16, 32 or 64 of them.
 
