@@ -238,6 +238,16 @@ def test_shared_init_and_missing_pid_namespace_are_degraded():
     found = judge(shared, how=plan(namespaces=frozenset(NAMESPACES) - {"pid"}))
     assert found["init_separation"].state is ControlState.DEGRADED
     assert found["no_orphans"].state is ControlState.DEGRADED
+    uids = " ".join(["200001"] * 4)
+    assert found["init_separation"].evidence == f"/proc/PID/status: Uid {uids}, init's {uids}"
+
+
+def test_no_orphans_claims_only_the_namespace_that_was_seen():
+    seen = sight()
+    numbers = f"pid:[{seen.inodes['pid']}], the host's is [{seen.host_inodes['pid']}]"
+    assert judge(seen)["no_orphans"].evidence == numbers
+    without = judge(seen, how=plan(namespaces=frozenset(NAMESPACES) - {"pid"}))
+    assert without["no_orphans"].evidence == numbers
 
 
 @pytest.mark.parametrize("ids", [(), ("200000", "200001", "200000", "200000")], ids=["unread", "one shared"])

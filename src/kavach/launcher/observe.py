@@ -339,20 +339,17 @@ class _View:
         if command and self._sight.init_ids and not set(command) & set(self._sight.init_ids):
             seen = f"/proc/PID/status: Uid {command[0]}, init's {self._sight.init_ids[0]}"
             return ENFORCED, "separate", seen, ""
-        return (
-            DEGRADED,
-            "shared",
-            "init is not dumpable, its signals are blocked, limits of others are refused by the filter",
-            "only one user id can be mapped",
-        )
+        ids = f"Uid {' '.join(command) or 'unread'}, init's {' '.join(self._sight.init_ids) or 'unread'}"
+        return DEGRADED, "shared", f"/proc/PID/status: {ids}", "init is not seen to have user ids of its own"
 
     def no_orphans(self) -> Answer:
-        if self.pid_ns()[0] is ENFORCED:
-            return ENFORCED, "", "init is PID 1 of an own namespace and dies with the launcher", ""
+        state, _, evidence, _ = self.pid_ns()
+        if state is ENFORCED:
+            return ENFORCED, "", evidence, ""
         return (
             DEGRADED,
             "",
-            "child sub-reapers",
+            f"pid:[{self._sight.inodes['pid']}], the host's is [{self._sight.host_inodes['pid']}]",
             "no PID namespace: if host and launcher are killed at once, processes may live on",
         )
 
