@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from kavach import ConfigError, ExternalizationPolicy, KavachError, Sandbox, UnsupportedError
+from kavach import ConfigError, ExternalizationPolicy, KavachError, Sandbox, SandboxPolicy, UnsupportedError
 from kavach.audit.events import EventBus
 from kavach.audit.metrics import PROCESS, STEPS
 from kavach.gate.integrity import IntegrityPolicy
+from kavach.linux import host
 
 pytestmark = [pytest.mark.needs("linux"), pytest.mark.userns, pytest.mark.seccomp]
 DEADLINE_S = 30
@@ -66,6 +67,14 @@ def test_what_is_not_in_force_is_one_event_however_many_commands_run(told):
     assert lacking
     assert [set(payload["controls"]) for payload in told_rows] == [lacking]
     assert told_rows[0]["score"] == int(result.score)
+
+
+def test_a_wall_that_cannot_be_built_is_told_as_refused(told):
+    bus, read = told
+    absent = next((family for family, nodes in host.devices().items() if not nodes), "kfd")
+    with pytest.raises(UnsupportedError), Sandbox(events=bus, policy=SandboxPolicy.strict(devices=[absent])):
+        pass
+    assert dict(read())["policy/blocked"]["error"] == "UnsupportedError"
 
 
 def test_a_refused_run_and_a_limit_are_told(told):

@@ -134,6 +134,15 @@ def test_each_command_that_is_refused_after_its_intent_has_its_outcome(log, reco
     assert endings(records()) == ["not_run"] * len(cases)
 
 
+def test_a_wall_refused_as_too_weak_is_on_record_with_what_was_seen_of_it(log, records):
+    with Sandbox(audit=log, min_score=100) as sandbox, pytest.raises(UnsupportedError):
+        sandbox.exec(["true"])
+    kinds = [event for event, _ in records() if event.startswith("exec.")]
+    assert kinds == ["exec.intent", "exec.enforcement", "exec.outcome"]
+    (seen,) = [payload for event, payload in records() if event == "exec.enforcement"]
+    assert any(row["state"] == "enforced" for row in seen["rows"])
+
+
 @pytest.mark.parametrize(
     ("argv", "options", "reason"),
     [

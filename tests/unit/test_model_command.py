@@ -87,6 +87,7 @@ def test_a_folder_must_be_absolute_and_normalised(cwd):
         {"A\0": "x"},
         {"A": "x\0y"},
         {"A": 5},
+        {"A\ud800": "x"},
         {5: "x"},
         {"A": None},
         [("A", "x")],

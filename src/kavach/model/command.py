@@ -118,7 +118,7 @@ def environment(given: Mapping[str, str] | None, *, key: str = "env") -> dict[st
         key: how it is called in messages.
 
     Raises:
-        ConfigError: a name is empty or holds `=` or NUL, a value holds NUL, or one is no text.
+        ConfigError: a name is empty, holds `=` or NUL or is not UTF-8, a value holds NUL, or one is no text.
     """
     if given is None:
         return {}
@@ -127,6 +127,8 @@ def environment(given: Mapping[str, str] | None, *, key: str = "env") -> dict[st
     for name, value in given.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise ConfigError(f"{key}: expected names without '=' and NUL, got {name!r}", key=key)
+        if not name.isascii() and any(0xD800 <= ord(one) <= 0xDFFF for one in name):  # names are recorded as text
+            raise ConfigError(f"{key}: expected names that UTF-8 can hold, got {name!r}", key=key)
         if not isinstance(value, str):
             raise ConfigError(f"{key}[{name!r}]: expected str, got {type(value).__name__}", key=key)
         _argument(f"{name}={value}", f"{key}[{name!r}]")

@@ -356,8 +356,9 @@ class Sandbox:
             return running
 
     def _admit(self, enforcement: Enforcement) -> None:
-        """Refuse a wall that is weaker than `min_score`; remember what was seen."""
+        """Remember and record what was seen; refuse a wall that is weaker than `min_score`."""
         self._enforcement = enforcement
+        self.steps.admit(enforcement)
         least = self._config.min_score
         if least is not None:
             score = self.steps.score(enforcement)
@@ -369,7 +370,6 @@ class Sandbox:
                     found=str(int(score)),
                     hint="kavach score names the rows that would raise it",
                 )
-        self.steps.admit(enforcement)
 
     def _spawn(self, command: Command) -> Process:
         process = Process(self, command)
@@ -409,7 +409,11 @@ class Sandbox:
         if self._state is SandboxState.PAUSED:
             self._wall.resume()
             return
-        self._wall.build()
+        try:
+            self._wall.build()
+        except UnsupportedError as error:
+            self.steps.voice.refuse(error)
+            raise
         self.steps.tally.started_s = time.monotonic()
 
     def _begin_watch(self) -> None:

@@ -115,7 +115,7 @@ class Passage:
         self._has_outcome = True
         reason, serial = self._reason_without_result(error), self._serial
         self._steps.record(AuditEvent.OUTCOME, lambda: refused_payload(error, reason=reason, intent_serial=serial))
-        if isinstance(error, KavachError):
+        if isinstance(error, KavachError) and not self.has_started:
             self._steps.voice.refuse(error)
 
     def _reason_without_result(self, error: BaseException) -> EndReason:
