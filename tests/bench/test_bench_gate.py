@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kavach import Sandbox
+from kavach.audit.log import AuditLog
 from kavach.gate.scan import all_scanners, scan_bytes
 from kavach.model.verdict import ExternalizationPolicy
 
@@ -45,3 +47,17 @@ def test_bench_plain_re(benchmark: object) -> None:
                 continue
     benchmark.pedantic(lambda: [one.findall(text) for one in rules], rounds=1)  # type: ignore[attr-defined]
     benchmark.extra_info["megabytes_per_s"] = len(text) / 1e6 / benchmark.stats.stats.min  # type: ignore[attr-defined]
+
+
+@pytest.mark.needs("userns")
+@pytest.mark.parametrize("steps", ["wall", "wall and gate", "wall, gate and audit"])
+def test_bench_warm_command(benchmark: object, steps: str, tmp_path: Path) -> None:
+    fields: dict[str, object] = {}
+    if steps == "wall":
+        fields["externalization"] = ExternalizationPolicy.off()
+    if "audit" in steps:
+        fields["audit"] = AuditLog(tmp_path / "log", key=bytes(32))
+    with Sandbox(policy="basic", **fields) as sandbox:
+        run = lambda: sandbox.exec(["echo", "hi"])  # noqa: E731 - what is measured
+        assert run().stdout == "hi\n"
+        benchmark.pedantic(run, setup=sandbox.prewarm, rounds=100)  # type: ignore[attr-defined]

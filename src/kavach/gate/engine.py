@@ -106,7 +106,11 @@ class PatternSet:
         self._rules = tuple(_Exact(entry) for entry in entries)
         self._reading = reading
         self._stretch = stretch
-        self._unconditional = [number for number, entry in enumerate(entries) if not entry.rule.literals]
+        self._unconditional = [  # and the fewest bytes that one matches
+            (number, shortest(parse(entry.rule.expression)))
+            for number, entry in enumerate(entries)
+            if not entry.rule.literals
+        ]
         by_literal: dict[bytes, list[int]] = {}
         for number, entry in enumerate(entries):
             for literal in entry.rule.literals:
@@ -148,7 +152,7 @@ class PatternSet:
         if self._windows is None and (self._seen_bytes <= FEW_BYTES or not _has_set_engine()):
             around = text[max(0, start - CONTEXT_BYTES) :]
             lowered = (around if self._reading is None else self._reading(around)).lower()
-            chosen = set(self._unconditional)
+            chosen = {number for number, fewest in self._unconditional if fewest <= len(text) - start}
             for first in set(lowered):
                 for literal, numbers in self._by_first_byte.get(first, ()):
                     if literal in lowered:

@@ -135,7 +135,8 @@ def release_marked(
     """
     judgement = judge(marks, policy, size_bytes=len(data))
     pairs = list(zip(marks, judgement.actions, strict=False))
-    findings = findings_of(data, [mark for mark, act in pairs if act is not Action.IGNORE], stream=name, salt=salt)
+    listed = [mark for mark, act in pairs if act is not Action.IGNORE]
+    findings = findings_of(data, listed, stream=name, salt=salt) if listed else ()
     if not judgement.verdict.is_released:
         return Judged(judgement.verdict, b"", findings)
     released, limit = data, judgement.limit_bytes

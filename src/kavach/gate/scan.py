@@ -71,6 +71,8 @@ def scan_bytes(
         is_cut: more came and was dropped: what could have become a find is marked as one, unless it is so short that
             evidence would show it.
     """
+    if not data:
+        return []
     chosen = chosen_scanners(policy, scanners)
     reading = Reading(chosen, known)
     marks: list[Mark] = []
