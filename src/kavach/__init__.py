@@ -18,6 +18,10 @@ TYPE_CHECKING = False  # importing typing would cost more than this whole module
 if TYPE_CHECKING:
     from kavach import scoring
     from kavach.aio import AsyncProcess, AsyncSandbox, arun
+    from kavach.audit.events.bus import EventBus
+    from kavach.audit.log import AuditLog
+    from kavach.audit.receipt import Receipt
+    from kavach.audit.signing import SigningKey
     from kavach.backends.noop import UnsafeNoop
     from kavach.credentials import CredentialProxy
     from kavach.errors import (
@@ -37,11 +41,13 @@ if TYPE_CHECKING:
         UnsupportedError,
         Withheld,
     )
+    from kavach.gate.offenders import OffenderTracker
     from kavach.gate.public import ScanResult, scan, scan_command
     from kavach.gate.stream import StreamScanner
     from kavach.model.backend import Backend
     from kavach.model.config import SandboxConfig
     from kavach.model.enforcement import Control, ControlState, Enforcement
+    from kavach.model.guard import GuardPolicy
     from kavach.model.health import Health, Metrics
     from kavach.model.policy import NetworkPolicy, PathRule, ResourceLimits, SandboxPolicy, SeccompProfile
     from kavach.model.result import Denial, EndReason, ExecResult, Usage
@@ -60,6 +66,7 @@ __all__ = [
     "AsyncSandboxPool",
     "AttestationError",
     "AuditError",
+    "AuditLog",
     "Backend",
     "BackendError",
     "BackendUnavailable",
@@ -74,11 +81,13 @@ __all__ = [
     "EndReason",
     "Enforcement",
     "EnvVar",
+    "EventBus",
     "ExecResult",
     "ExternalizationPolicy",
     "Fd",
     "File",
     "Finding",
+    "GuardPolicy",
     "Health",
     "ImageError",
     "InternalError",
@@ -87,9 +96,11 @@ __all__ = [
     "LifecycleError",
     "Metrics",
     "NetworkPolicy",
+    "OffenderTracker",
     "PathRule",
     "PolicyError",
     "Process",
+    "Receipt",
     "ResourceLimits",
     "Sandbox",
     "SandboxConfig",
@@ -100,6 +111,7 @@ __all__ = [
     "SeccompProfile",
     "SecretRef",
     "Severity",
+    "SigningKey",
     "Stdin",
     "StreamScanner",
     "StrengthScore",
@@ -118,6 +130,10 @@ __all__ = [
 
 _HOME = {
     "kavach.aio": ("AsyncProcess", "AsyncSandbox", "arun"),
+    "kavach.audit.events.bus": ("EventBus",),
+    "kavach.audit.log": ("AuditLog",),
+    "kavach.audit.receipt": ("Receipt",),
+    "kavach.audit.signing": ("SigningKey",),
     "kavach.backends.noop": ("UnsafeNoop",),
     "kavach.credentials": ("CredentialProxy",),
     "kavach.errors": (
@@ -137,11 +153,13 @@ _HOME = {
         "UnsupportedError",
         "Withheld",
     ),
+    "kavach.gate.offenders": ("OffenderTracker",),
     "kavach.gate.public": ("ScanResult", "scan", "scan_command"),
     "kavach.gate.stream": ("StreamScanner",),
     "kavach.model.backend": ("Backend",),
     "kavach.model.config": ("SandboxConfig",),
     "kavach.model.enforcement": ("Control", "ControlState", "Enforcement"),
+    "kavach.model.guard": ("GuardPolicy",),
     "kavach.model.health": ("Health", "Metrics"),
     "kavach.model.policy": ("NetworkPolicy", "PathRule", "ResourceLimits", "SandboxPolicy", "SeccompProfile"),
     "kavach.model.result": ("Denial", "EndReason", "ExecResult", "Usage"),
